@@ -1,0 +1,1 @@
+"""Resilience for gRPC in Python: policies, composed into stacks, on channels, servers, functions."""

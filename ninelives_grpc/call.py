@@ -1,0 +1,162 @@
+"""One logical call as policies see it, and the call that is being served around it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from ninelives_grpc.errors import TimedOut
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ninelives_grpc.lifetime import Lifetime
+    from ninelives_grpc.policies.budget import BudgetFlow
+
+    Metadatum = tuple[str, str | bytes]
+
+ATTEMPT_KEY = "x-ninelives-attempt"
+"""Request metadata that tells the server which repetition this is, from the second attempt on."""
+
+
+class Method:
+    """An RPC method, or the name of a protected function.
+
+    Attributes:
+        name: `package.Service/Method`, without the leading slash of the wire.
+        idempotent: Whether it is known that repeating a call does no harm.
+    """
+
+    __slots__ = ("idempotent", "name")
+
+    def __init__(self, name: str, *, idempotent: bool = False) -> None:
+        """Name a method; the name may be in the wire's form."""
+        self.name = name.removeprefix("/")
+        self.idempotent = idempotent
+
+    def __repr__(self) -> str:
+        """Show the name."""
+        return f"<Method {self.name}>"
+
+
+class Call:
+    """One logical call; all its attempts share it.
+
+    Attributes:
+        method: What is called.
+        started: Time on the stack's clock.
+        deadline: Time by which it must be over, or None.
+        metadata: Request metadata, as given by the caller.
+        attempts: How often it was tried so far.
+        committed: Whether something of the answer has reached the application, or what was sent is
+            not kept any more: from then on nothing may be repeated (gRFC A6).
+        peer: Returns the caller's address, on a server.
+        request: The request message, or None when it is a stream.
+        inherited: Deadline of the call being served while this one was made, or None.
+        paid: Budgets that have paid for an extra attempt of this call, once each time.
+        lifetime: Of the channel, if it was wrapped: its end is the end of any wait.
+    """
+
+    __slots__ = (
+        "attempts",
+        "committed",
+        "deadline",
+        "inherited",
+        "lifetime",
+        "metadata",
+        "method",
+        "paid",
+        "peer",
+        "request",
+        "started",
+    )
+
+    def __init__(
+        self,
+        method: Method,
+        started: float,
+        deadline: float | None = None,
+        metadata: Iterable[Metadatum] | None = None,
+        request: object = None,
+        inherited: float | None = None,
+        peer: Callable[[], str] | None = None,
+    ) -> None:
+        self.method = method
+        self.request = request
+        self.inherited = inherited
+        self.peer = peer
+        self.started = started
+        self.deadline = deadline
+        self.metadata = metadata
+        self.attempts = 0
+        self.committed = False
+        self.lifetime: Lifetime | None = None
+        self.paid: tuple[BudgetFlow[Any], ...] = ()
+
+    def pay(self, budget: BudgetFlow[Any], now: float) -> bool:
+        """Pay for one extra attempt, or say that there is nothing left."""
+        if not budget.withdraw(now):
+            return False
+        self.paid = (*self.paid, budget)
+        return True
+
+
+class ServedCall:
+    """The call that the code at hand is serving: when it must be done, and whether anyone waits.
+
+    A sync handler cannot be stopped from outside. One that runs long asks `check()` in its loop.
+    """
+
+    __slots__ = ("_clock", "_gone", "deadline", "method")
+
+    def __init__(
+        self,
+        method: Method,
+        deadline: float | None,
+        clock: Callable[[], float],
+        gone: Callable[[], bool],
+    ) -> None:
+        """Describe the call; server interceptors make these."""
+        self.method = method
+        self.deadline = deadline
+        self._clock = clock
+        self._gone = gone
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the client went away or the deadline has passed: the work is for nobody."""
+        return self._gone() or (self.deadline is not None and self._clock() >= self.deadline)
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds left, at least 0, or None without a deadline."""
+        return None if self.deadline is None else max(0.0, self.deadline - self._clock())
+
+    def check(self) -> None:
+        """Go on, or stop here.
+
+        Raises:
+            TimedOut: The client went away or the deadline has passed.
+        """
+        if self.cancelled:
+            msg = f"nobody waits for {self.method.name} any more"
+            raise TimedOut(msg)
+
+
+serving: ContextVar[ServedCall | None] = ContextVar("ninelives_serving", default=None)
+"""The call being served; calls made meanwhile inherit its deadline. See `current_call`."""
+
+
+def current_call() -> ServedCall | None:
+    """Return the call that is being served by this thread or task, or None."""
+    return serving.get()
+
+
+@contextmanager
+def shield() -> Iterator[None]:
+    """Let calls made inside run on after the served call's deadline: for work that must finish."""
+    token = serving.set(None)
+    try:
+        yield
+    finally:
+        serving.reset(token)

@@ -1,0 +1,102 @@
+"""A call that was answered here: what `Respond` gives to those who hold a call object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+import grpc
+
+from ninelives_grpc.outcome import Code
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    Future = grpc.Future[Any]
+else:
+    Future = grpc.Future
+
+T = TypeVar("T")
+
+
+class LocalAnswer(grpc.Call, Future, Generic[T]):
+    """A sync call that ended well without a server: `Call`, `Future` and iterator."""
+
+    def __init__(self, value: Any, *, streaming: bool = False) -> None:  # noqa: ANN401
+        """Hold a message, or an iterable of messages."""
+        self._value = value
+        self._messages: Iterator[T] = iter(value if streaming else ())
+        self._streaming = streaming
+
+    def code(self) -> grpc.StatusCode:
+        """Return OK."""
+        return Code.OK
+
+    def details(self) -> str:
+        """Say that it was answered here."""
+        return "answered locally"
+
+    def debug_error_string(self) -> str:
+        """Return nothing: there was no error."""
+        return ""
+
+    def initial_metadata(self) -> tuple[()]:
+        """Return nothing: no server has answered."""
+        return ()
+
+    def trailing_metadata(self) -> tuple[()]:
+        """Return nothing: no server has answered."""
+        return ()
+
+    def is_active(self) -> bool:
+        """Return False: it has ended."""
+        return False
+
+    def time_remaining(self) -> float:
+        """Return 0: it has ended."""
+        return 0.0
+
+    def cancel(self) -> bool:
+        """Return False: there is nothing to cancel."""
+        return False
+
+    def cancelled(self) -> bool:
+        """Return False."""
+        return False
+
+    def running(self) -> bool:
+        """Return False: it has ended."""
+        return False
+
+    def done(self) -> bool:
+        """Return True: it has ended."""
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:  # noqa: ARG002, ANN401
+        """Return the message; a stream has none, as in gRPC."""
+        return None if self._streaming else self._value
+
+    def exception(self, timeout: float | None = None) -> None:  # noqa: ARG002
+        """Return None: it ended well."""
+
+    def traceback(self, timeout: float | None = None) -> TracebackType | None:  # noqa: ARG002
+        """Return None: it ended well."""
+        return None
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:  # noqa: ARG002
+        """Return False, as gRPC does for a call that has ended."""
+        return False
+
+    def add_done_callback(self, fn: Callable[[Future], None]) -> None:
+        """Call `fn` at once."""
+        fn(self)
+
+    def __iter__(self) -> Self:
+        """Go through the messages."""
+        return self
+
+    def __next__(self) -> T:
+        """Return the next message."""
+        return next(self._messages)
+
+

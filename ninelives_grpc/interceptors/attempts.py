@@ -1,0 +1,67 @@
+"""What one attempt of a client call needs to know, and what its end tells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from ninelives_grpc.call import ATTEMPT_KEY, Call, Method, serving
+from ninelives_grpc.outcome import Code, Kind, Outcome, cancelled, failed
+from ninelives_grpc.stacks.edge import inherited_deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ninelives_grpc.stacks.execution import Execution
+
+_REPEATABLE = frozenset({tuple, list, grpc.aio.Metadata})
+
+
+def new_call(
+    method: Method,
+    now: float,
+    timeout: float | None,
+    metadata: Iterable[tuple[str, str | bytes]] | None,
+    request: object,
+) -> Call:
+    """Begin a client call, under the deadline of the call being served."""
+    if metadata is not None and type(metadata) not in _REPEATABLE:
+        # An iterator would be used up by the first who looks into it.
+        metadata = tuple(metadata)
+    return Call(
+        method,
+        now,
+        None if timeout is None else now + timeout,
+        metadata,
+        request,
+        None if serving.get() is None else inherited_deadline(now),
+    )
+
+
+def time_left(row: Execution, now: float) -> float | None:
+    """Return the timeout to send with an attempt that starts now."""
+    deadline = row.deadline
+    return None if deadline is None else max(0.0, deadline - now)
+
+
+def request_metadata(call: Call) -> Any:  # noqa: ANN401 - whatever the application gave
+    """Return the metadata to send: from the second attempt on it says which one it is."""
+    if call.attempts < 2:  # noqa: PLR2004
+        return call.metadata
+    return (*(call.metadata or ()), (ATTEMPT_KEY, str(call.attempts)))
+
+
+def outcome_of(ended: Any, duration: float, value: object = None) -> Outcome:  # noqa: ANN401
+    """Return the outcome of a gRPC call object that has ended."""
+    code = ended.code()
+    if code is Code.OK:
+        return Outcome(Kind.SUCCESS, code, duration, None, None, None, value)
+    if code is Code.CANCELLED:
+        return cancelled(duration, ended)
+    if code is Code.INTERNAL:
+        error = ended.exception()
+        if not isinstance(error, grpc.RpcError):
+            # It never was a call: gRPC wraps what was raised before it, as on a closed channel.
+            return Outcome(Kind.IGNORED, code, duration, error)
+    return failed(ended, duration)

@@ -1,0 +1,289 @@
+"""Protect a sync channel by wrapping it: the fast path, and the one that keeps every promise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import grpc
+
+from ninelives_grpc.call import Method
+from ninelives_grpc.interceptors.answer import LocalAnswer
+from ninelives_grpc.interceptors.attempts import new_call, request_metadata, time_left
+from ninelives_grpc.interceptors.protect import blocking, future, stream
+from ninelives_grpc.interceptors.replay import Replay
+from ninelives_grpc.lifetime import Lifetime
+from ninelives_grpc.outcome import Code, Kind, Outcome, failed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from ninelives_grpc.call import Call
+    from ninelives_grpc.routes import Routes
+    from ninelives_grpc.stacks.execution import Execution
+    from ninelives_grpc.stacks.stack import Stack
+
+    Make = Callable[[grpc.Channel], Any]
+    """Makes gRPC's own multicallable of the method on a channel."""
+
+
+class ProtectedMethod:
+    """What the four kinds of multicallable have in common.
+
+    Attributes:
+        stack: What protects the method.
+    """
+
+    streams_requests = False
+    stack: Stack
+
+    def __init__(
+        self, channel: grpc.Channel, make: Make, method: str, stack: Stack, lifetime: Lifetime
+    ) -> None:
+        """Protect one method of a channel."""
+        self.stack = stack
+        self._lifetime = lifetime
+        self._method = Method(method)
+        self._inner = make(channel)
+        self._make = make
+        self._now = stack.clock.now
+        self._others: dict[int, Any] = {}
+
+    def _on(self, target: Any) -> Any:  # noqa: ANN401 - a channel, and its multicallable
+        """Return gRPC's multicallable on the channel that an attempt goes to."""
+        other = self._others.get(id(target))
+        if other is None:
+            # The plan keeps the channel alive, and with it its id.
+            other = self._others[id(target)] = self._make(target)
+        return other
+
+    def _begin(
+        self,
+        timeout: float | None,
+        metadata: Any,  # noqa: ANN401 - as gRPC takes it
+        request: Any,  # noqa: ANN401 - a message, or an iterator of them
+    ) -> tuple[Call, Replay[Any] | None]:
+        """Begin a call, and keep the requests of a stream that may have to be sent again."""
+        streams = self.streams_requests
+        call = new_call(self._method, self._now(), timeout, metadata, None if streams else request)
+        call.lifetime = self._lifetime
+        return call, Replay(request, call) if streams and self.stack.plan.repeats else None
+
+    def _start(  # noqa: PLR0913, PLR0917 - gRPC's arguments, passed through
+        self,
+        start: Callable[[Stack, Call, Callable[[Execution], Any]], Any],
+        name: str,
+        request: Any,  # noqa: ANN401
+        timeout: float | None,
+        metadata: Any,  # noqa: ANN401
+        *rest: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Start a call whose call object is returned."""
+        call, replay = self._begin(timeout, metadata, request)
+
+        def begin(row: Execution) -> Any:  # noqa: ANN401 - gRPC's call object
+            inner = self._inner if row.target is None else self._on(row.target)
+            return getattr(inner, name)(
+                request if replay is None else replay.attempt(),
+                time_left(row, self._now()),
+                request_metadata(call),
+                *rest,
+            )
+
+        started = start(self.stack, call, begin)
+        if replay is not None and not started.add_callback(replay.close):
+            replay.close()
+        return started
+
+
+class UnaryResponse(ProtectedMethod):
+    """Methods that return one message: blocking, with their call object, or as a future."""
+
+    def __call__(  # noqa: D102, PLR0913, PLR0917 - gRPC's signature and documentation
+        self,
+        request: Any,  # noqa: ANN401
+        timeout: float | None = None,
+        metadata: Any = None,  # noqa: ANN401
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,  # noqa: FBT001
+        compression: grpc.Compression | None = None,
+    ) -> Any:  # noqa: ANN401
+        rest = (credentials, wait_for_ready, compression)
+        if self.stack.plan.races:
+            return self.future(request, timeout, metadata, *rest).result()
+        return self._block("__call__", request, timeout, metadata, rest).value
+
+    def with_call(  # noqa: D102, PLR0913, PLR0917
+        self,
+        request: Any,  # noqa: ANN401
+        timeout: float | None = None,
+        metadata: Any = None,  # noqa: ANN401
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,  # noqa: FBT001
+        compression: grpc.Compression | None = None,
+    ) -> tuple[Any, grpc.Call]:
+        rest = (credentials, wait_for_ready, compression)
+        if self.stack.plan.races:
+            started = self.future(request, timeout, metadata, *rest)
+            return started.result(), started
+        outcome = self._block("with_call", request, timeout, metadata, rest)
+        if outcome.local:
+            return outcome.value, LocalAnswer(outcome.value)
+        response_and_call: tuple[Any, grpc.Call] = outcome.value  # type: ignore[assignment]
+        return response_and_call
+
+    def future(  # noqa: D102, PLR0913, PLR0917
+        self,
+        request: Any,  # noqa: ANN401
+        timeout: float | None = None,
+        metadata: Any = None,  # noqa: ANN401
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,  # noqa: FBT001
+        compression: grpc.Compression | None = None,
+    ) -> Any:  # noqa: ANN401
+        rest = (credentials, wait_for_ready, compression)
+        return self._start(future, "future", request, timeout, metadata, *rest)
+
+    def _block(
+        self,
+        name: str,
+        request: Any,  # noqa: ANN401
+        timeout: float | None,
+        metadata: Any,  # noqa: ANN401
+        rest: tuple[Any, ...],
+    ) -> Outcome:
+        call, replay = self._begin(timeout, metadata, request)
+
+        def attempt(row: Execution, now: float) -> Outcome:
+            inner = self._inner if row.target is None else self._on(row.target)
+            try:
+                value = getattr(inner, name)(
+                    request if replay is None else replay.attempt(),
+                    time_left(row, now),
+                    request_metadata(call),
+                    *rest,
+                )
+            except grpc.RpcError as error:
+                return failed(error, 0.0)
+            return Outcome(Kind.SUCCESS, Code.OK, 0.0, None, None, None, value)
+
+        try:
+            return blocking(self.stack, call, attempt)
+        finally:
+            if replay is not None:
+                replay.close()
+
+
+class StreamResponse(ProtectedMethod):
+    """Methods that return a stream."""
+
+    def __call__(  # noqa: D102, PLR0913, PLR0917 - gRPC's signature and documentation
+        self,
+        request: Any,  # noqa: ANN401
+        timeout: float | None = None,
+        metadata: Any = None,  # noqa: ANN401
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,  # noqa: FBT001
+        compression: grpc.Compression | None = None,
+    ) -> Any:  # noqa: ANN401
+        rest = (credentials, wait_for_ready, compression)
+        return self._start(stream, "__call__", request, timeout, metadata, *rest)
+
+
+class UnaryUnary(UnaryResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
+    """One request, one response."""
+
+
+class StreamUnary(UnaryResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[type-arg]
+    """A stream of requests, one response."""
+
+    streams_requests = True
+
+
+class UnaryStream(StreamResponse, grpc.UnaryStreamMultiCallable):  # type: ignore[type-arg]
+    """One request, a stream of responses."""
+
+
+class StreamStream(StreamResponse, grpc.StreamStreamMultiCallable):  # type: ignore[type-arg]
+    """A stream of requests, a stream of responses."""
+
+    streams_requests = True
+
+
+class ProtectedChannel(grpc.Channel):
+    """A channel whose calls pass through stacks; everything else is the channel's own."""
+
+    def __init__(self, channel: grpc.Channel, routes: Routes) -> None:
+        """Wrap a channel; closing either closes both."""
+        self._channel = channel
+        self._routes = routes
+        self._lifetime = Lifetime()
+
+    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Return the multicallable of a method, protected by its stack."""
+        return self._method(UnaryUnary, "unary_unary", method, args, kwargs)
+
+    def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Return the multicallable of a method, protected by its stack."""
+        return self._method(UnaryStream, "unary_stream", method, args, kwargs)
+
+    def stream_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Return the multicallable of a method, protected by its stack."""
+        return self._method(StreamUnary, "stream_unary", method, args, kwargs)
+
+    def stream_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Return the multicallable of a method, protected by its stack."""
+        return self._method(StreamStream, "stream_stream", method, args, kwargs)
+
+    def _method(
+        self,
+        protected: type[ProtectedMethod],
+        kind: str,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:  # noqa: ANN401
+        # Generated stubs pass `_registered_method` along with the serializers.
+        def make(channel: grpc.Channel) -> Any:  # noqa: ANN401
+            return getattr(channel, kind)(method, *args, **kwargs)
+
+        stack = self._routes(method)
+        if stack is None:
+            return make(self._channel)
+        return protected(self._channel, make, method, stack, self._lifetime)
+
+    def subscribe(
+        self,
+        callback: Callable[[grpc.ChannelConnectivity], None],
+        try_to_connect: bool = False,  # noqa: FBT001, FBT002 - gRPC's signature
+    ) -> None:
+        """Hear of changes of the connection."""
+        self._channel.subscribe(callback, try_to_connect)
+
+    def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
+        """Hear no more of changes of the connection."""
+        self._channel.unsubscribe(callback)
+
+    def close(self) -> None:
+        """Close the channel; calls under way, and those waiting to be repeated, are cancelled."""
+        self._lifetime.close()
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        """Close the channel at the end of the block."""
+        self._channel.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool | None:
+        """Close the channel."""
+        self._lifetime.close()
+        return self._channel.__exit__(exc_type, exc_val, exc_tb)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        """Show what else the channel has, such as what gRPC's own tools look for."""
+        return getattr(self._channel, name)

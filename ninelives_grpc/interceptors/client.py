@@ -1,0 +1,179 @@
+"""Protect a sync channel by an interceptor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import grpc
+
+from ninelives_grpc.call import Call, Method
+from ninelives_grpc.errors import ConfigError
+from ninelives_grpc.interceptors.answer import LocalAnswer
+from ninelives_grpc.interceptors.attempts import (
+    new_call,
+    outcome_of,
+    request_metadata,
+    time_left,
+)
+from ninelives_grpc.interceptors.protect import blocking, future, stream
+from ninelives_grpc.interceptors.replay import Replay
+from ninelives_grpc.policies.policy import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ninelives_grpc.outcome import Outcome
+    from ninelives_grpc.routes import Routes
+    from ninelives_grpc.stacks.execution import Execution
+    from ninelives_grpc.stacks.stack import Stack
+
+    Continuation = Callable[[grpc.ClientCallDetails, Any], Any]
+
+_MAX_METHODS = 10_000
+
+
+class Details(NamedTuple):
+    """What gRPC is told of an attempt: `grpc.ClientCallDetails` by its attributes."""
+
+    method: str
+    timeout: float | None
+    metadata: Any
+    credentials: grpc.CallCredentials | None
+    wait_for_ready: bool | None
+    compression: grpc.Compression | None
+
+
+class ClientInterceptor(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
+    """Takes calls of all four kinds through the stack that their method is routed to."""
+
+    def __init__(self, routes: Routes) -> None:
+        """Route by method.
+
+        Raises:
+            ConfigError: A stack chooses the channel, which an interceptor can not.
+        """
+        for routed in routes.stacks:
+            refuse_targets(routed)
+        self._routes = routes
+        self._methods: dict[str, tuple[Method, Stack | None]] = {}
+
+    def intercept_unary_unary(
+        self, continuation: Continuation, client_call_details: Any, request: Any  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Take a unary call through its stack."""
+        return self._unary(continuation, client_call_details, request, streams_requests=False)
+
+    def intercept_stream_unary(
+        self, continuation: Continuation, client_call_details: Any, request_iterator: Any  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Take a call with a request stream through its stack."""
+        return self._unary(
+            continuation, client_call_details, request_iterator, streams_requests=True
+        )
+
+    def intercept_unary_stream(
+        self, continuation: Continuation, client_call_details: Any, request: Any  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Take a call with a response stream through its stack."""
+        return self._intercept(
+            stream, continuation, client_call_details, request, streams_requests=False
+        )
+
+    def intercept_stream_stream(
+        self, continuation: Continuation, client_call_details: Any, request_iterator: Any  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Take a call with two streams through its stack."""
+        return self._intercept(
+            stream, continuation, client_call_details, request_iterator, streams_requests=True
+        )
+
+    def _unary(
+        self, continuation: Continuation, details: Any, request: Any, *, streams_requests: bool  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        start = future if _returns_at_once(continuation) else _block
+        return self._intercept(
+            start, continuation, details, request, streams_requests=streams_requests
+        )
+
+    def _intercept(
+        self,
+        start: Callable[[Stack, Call, Callable[[Execution], Any]], Any],
+        continuation: Continuation,
+        details: Any,  # noqa: ANN401
+        request: Any,  # noqa: ANN401
+        *,
+        streams_requests: bool,
+    ) -> Any:  # noqa: ANN401
+        method, stack = self._route(details.method)
+        if stack is None:
+            return continuation(details, request)
+        call = new_call(
+            method,
+            stack.clock.now(),
+            details.timeout,
+            details.metadata,
+            None if streams_requests else request,
+        )
+        replay = Replay(request, call) if streams_requests and stack.plan.repeats else None
+
+        def begin(row: Execution) -> Any:  # noqa: ANN401 - gRPC's call object
+            told = Details(
+                details.method,
+                time_left(row, stack.clock.now()),
+                request_metadata(call),
+                details.credentials,
+                details.wait_for_ready,
+                details.compression,
+            )
+            return continuation(told, request if replay is None else replay.attempt())  # type: ignore[arg-type]
+
+        started = start(stack, call, begin)
+        if replay is not None and (start is _block or not started.add_callback(replay.close)):
+            replay.close()
+        return started
+
+    def _route(self, path: str) -> tuple[Method, Stack | None]:
+        found = self._methods.get(path)
+        if found is None:
+            if len(self._methods) >= _MAX_METHODS:
+                self._methods.clear()
+            found = self._methods[path] = (Method(path), self._routes(path))
+        return found
+
+
+def refuse_targets(stack: Stack) -> None:
+    """Refuse a stack that chooses the channel: an interceptor can not.
+
+    Raises:
+        ConfigError: It does; says what to do.
+    """
+    if Role.TARGET in stack.plan.roles:
+        msg = "Target needs a channel that it can choose; use wrap_channel"
+        raise ConfigError(msg, path=stack.name)
+
+
+def _returns_at_once(continuation: Continuation) -> bool:
+    """Tell whether the application asked for a future.
+
+    gRPC calls the same method of an interceptor for `__call__`, `with_call` and `future`; only the
+    name of the continuation that it hands in tells them apart before a call is made.
+    """
+    return ".future." in getattr(continuation, "__qualname__", "")
+
+
+def _block(stack: Stack, call: Call, begin: Callable[[Execution], Any]) -> Any:  # noqa: ANN401
+    """Make the call in this thread, and return gRPC's object of it, or the error."""
+    def attempt(row: Execution, _: float) -> Outcome:
+        ended = begin(row)
+        return outcome_of(ended, 0.0, ended)
+
+    try:
+        outcome = blocking(stack, call, attempt)
+    except grpc.RpcError as error:
+        return error
+    return LocalAnswer(outcome.value) if outcome.local else outcome.value

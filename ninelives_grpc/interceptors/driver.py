@@ -1,0 +1,275 @@
+"""Drive an execution by callbacks: for sync futures and streams, whose caller does not wait.
+
+The end of an attempt comes in a thread of gRPC, the end of a pause in the scheduler's, a cancel in
+any. They meet under one reentrant lock a call; what the application registered runs outside of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ninelives_grpc.interceptors.attempts import outcome_of
+from ninelives_grpc.interceptors.scheduler import scheduler
+from ninelives_grpc.outcome import Outcome, cancelled
+from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE, PENDING, RACE, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ninelives_grpc.stacks.execution import Execution
+    from ninelives_grpc.stacks.stack import Stack
+
+_LOGGER = logging.getLogger("ninelives_grpc")
+
+
+class Driver:
+    """One call, or one branch of a race, on its way.
+
+    Attributes:
+        execution: What it follows.
+        attempt: gRPC's call object of the attempt under way, or of the last one; None before.
+        finished: Whether it is over; `execution.outcome` then says how.
+        changed: Notified whenever `attempt` or `finished` has changed.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        execution: Execution,
+        begin: Callable[[Execution], Any],
+        parent: Driver | None = None,
+    ) -> None:
+        """Prepare to follow an execution; `begin` starts an attempt and returns gRPC's object."""
+        self.execution = execution
+        self.attempt: Any = None
+        self.finished = False
+        self.lock: threading.RLock = parent.lock if parent else threading.RLock()
+        self.changed = threading.Condition(self.lock)
+        self._stack = stack
+        self._begin = begin
+        self._parent = parent
+        self._branches: list[Driver] = []
+        self._callbacks: list[Callable[[], None]] = []
+        self._started = 0.0
+        self._pause = 0
+        self._call_off: Callable[[], None] = _nothing
+        self._stay: Callable[[], None] = _nothing
+        self._reading = False
+        self._ended_while_reading = False
+        self._first_message: float | None = None
+        self._reported = False
+
+    def start(self, step: Step) -> None:
+        """Take the first step, which the execution has already decided on.
+
+        Raises:
+            Exception: What gRPC raised instead of starting the first attempt.
+        """
+        try:
+            with self.lock:
+                self._go(step)
+        finally:
+            self._report()
+
+    def cancel(self) -> bool:
+        """End the call now; False when it is already over."""
+        with self.lock:
+            if self.finished:
+                return False
+            self._abandon()
+            self._finish()
+        self._report()
+        return True
+
+    def when_finished(self, callback: Callable[[], None]) -> bool:
+        """Call back at the end; False, and no call, when that has passed."""
+        with self.lock:
+            if self.finished:
+                return False
+            self._callbacks.append(callback)
+            return True
+
+    def next_attempt(self, after: Any) -> Any:  # noqa: ANN401 - gRPC's call object, or None
+        """Wait for an attempt after the given one; None when the call ended without another."""
+        with self.changed:
+            while self.attempt is after and not self.finished:
+                self.changed.wait()
+            return None if self.attempt is after else self.attempt
+
+    def read(self, attempt: Any) -> Any:  # noqa: ANN401 - a message
+        """Return the first message of an attempt; from then on the call is committed.
+
+        gRPC may report the end of the attempt while the message is on its way to the reader. The
+        verdict then waits for the reader, so that what was delivered is not asked for again.
+        """
+        with self.lock:
+            self._reading = True
+        got = False
+        try:
+            message = next(attempt)
+            got = True
+        finally:
+            with self.lock:
+                self._reading = False
+                if got and self.attempt is attempt:
+                    self.execution.call.committed = True
+                    self._first_message = self._stack.clock.now()
+                if self._ended_while_reading:
+                    self._ended_while_reading = False
+                    self._judge(attempt)
+            self._report()
+        return message
+
+    def _go(self, step: Step) -> None:
+        """Take steps until there is something to wait for; the lock is held."""
+        while True:
+            if step is ATTEMPT:
+                step = self._attempt()
+            elif step is PAUSE:
+                self._wait()
+                return
+            elif step is RACE:
+                step = self._race()
+            elif step is FINISH:
+                self._finish()
+                return
+            else:
+                return
+
+    def _attempt(self) -> Step:
+        clock, row = self._stack.clock, self.execution.current()
+        first = self.attempt is None and self._parent is None
+        self._started = clock.now()
+        try:
+            attempt = self._begin(row)
+        except Exception as error:
+            if first:
+                self.execution.cancel(clock.now(), error)
+                self._finish()
+                raise
+            # The channel was closed in the meantime.
+            return self.execution.settle(cancelled(0.0, error), clock.now())
+        self.attempt = attempt
+        self.changed.notify_all()
+        if attempt.add_callback(partial(self._ended, attempt)):
+            return PENDING
+        return self.execution.settle(self._outcome(attempt), clock.now())
+
+    def _ended(self, attempt: Any) -> None:  # noqa: ANN401
+        """Hear from gRPC that an attempt is over."""
+        with self.lock:
+            if self._reading:
+                self._ended_while_reading = True
+                return
+            self._judge(attempt)
+        self._report()
+
+    def _judge(self, attempt: Any) -> None:  # noqa: ANN401
+        if attempt is not self.attempt or self.finished:
+            return
+        self._go(self.execution.settle(self._outcome(attempt), self._stack.clock.now()))
+
+    def _outcome(self, attempt: Any) -> Outcome:  # noqa: ANN401
+        ended = self._first_message or self._stack.clock.now()
+        return outcome_of(attempt, ended - self._started)
+
+    def _wait(self) -> None:
+        row = self.execution.current()
+        self._pause += 1
+        resume = partial(self._resume, self._pause)
+        delay = max(0.0, row.until - self._stack.clock.now())
+        self._call_off = scheduler.later(delay, resume)
+        wait, lifetime = row.wait, row.call.lifetime
+        if lifetime is not None:
+            self._stay = lifetime.on_close(self.cancel)
+        if wait is not None:
+            wait.wake = lambda: _discard(scheduler.later(0.0, resume))
+            if wait.ready:
+                wait.wake()
+
+    def _resume(self, pause: int) -> None:
+        with self.lock:
+            if self.finished or pause != self._pause:
+                return
+            self._stop_waiting()
+            self._pause += 1
+            self._go(self.execution.resume(self._stack.clock.now()))
+        self._report()
+
+    def _race(self) -> Step:
+        now = self._stack.clock.now()
+        step = PENDING
+        for row in self.execution.current().branches:
+            branch = Driver(self._stack, row, self._begin, self)
+            self._branches.append(branch)
+            branch._go(row.start(now))  # noqa: SLF001 - our own class
+            if branch.finished:
+                step = self._branch_finished(branch)
+            if step is not PENDING:
+                break
+        return step
+
+    def _branch_finished(self, branch: Driver) -> Step:
+        """Judge the race; the losers are cancelled once it is decided."""
+        step = self.execution.branch_finished(branch.execution, self._stack.clock.now())
+        if step is not PENDING:
+            winner = branch if not branch.execution.outcome.failed else self._branches[0]
+            self.attempt = winner.attempt
+            for other in self._branches:
+                if not other.finished:
+                    other._abandon()  # noqa: SLF001 - our own class
+                    other.finished = True
+            self._branches = []
+        return step
+
+    def _abandon(self) -> None:
+        """Cancel what is under way, and give back every permit."""
+        for branch in self._branches:
+            if not branch.finished:
+                branch._abandon()  # noqa: SLF001 - our own class
+                branch.finished = True
+        self.execution.cancel(self._stack.clock.now())
+        self.finished = True
+        if self.attempt is not None:
+            self.attempt.cancel()
+
+    def _finish(self) -> None:
+        self.finished = True
+        self._stop_waiting()
+        self.changed.notify_all()
+
+    def _stop_waiting(self) -> None:
+        self._call_off()
+        self._stay()
+
+    def _report(self) -> None:
+        """Tell whom it concerns that it is over, once; the lock is not held."""
+        parent = self._parent
+        with self.lock:
+            if not self.finished or self._reported:
+                return
+            self._reported = True
+            if parent is not None and not parent.finished and self in parent._branches:  # noqa: SLF001
+                parent._go(parent._branch_finished(self))  # noqa: SLF001 - our own class
+            callbacks, self._callbacks = self._callbacks, []
+        if parent is not None:
+            parent._report()  # noqa: SLF001 - our own class
+            return
+        execution = self.execution
+        self._stack.recorder.ended(execution.call, execution.outcome, self._stack.clock.now())
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception:
+                _LOGGER.exception("a callback of the application failed")
+
+
+def _nothing() -> None:
+    """Call off nothing."""
+
+
+def _discard(_: object) -> None:
+    """Forget how to call it off."""

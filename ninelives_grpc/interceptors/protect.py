@@ -1,0 +1,100 @@
+"""Take one sync client call through a stack: blocking, as a future, or as a response stream.
+
+Wrapped channels and interceptors differ only in how they start an attempt.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ninelives_grpc.errors import ConfigError
+from ninelives_grpc.interceptors.answer import LocalAnswer
+from ninelives_grpc.interceptors.calls import ProtectedCall, ProtectedStream
+from ninelives_grpc.interceptors.driver import Driver
+from ninelives_grpc.interceptors.watch import Watch
+from ninelives_grpc.stacks.edge import error_of, result_of
+from ninelives_grpc.stacks.execution import Execution
+from ninelives_grpc.stacks.step import ATTEMPT, FINISH
+from ninelives_grpc.stacks.sync import drive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ninelives_grpc.call import Call
+    from ninelives_grpc.outcome import Outcome
+    from ninelives_grpc.stacks.stack import Stack
+
+
+def blocking(
+    stack: Stack, call: Call, attempt: Callable[[Execution, float], Outcome]
+) -> Outcome:
+    """Make the call in this thread, and return its outcome, or raise its error."""
+    execution = Execution(stack.plan, call, call.deadline)
+    try:
+        now = drive(execution, attempt, stack.clock, call.started)
+    except BaseException:
+        stack.recorder.ended(call, execution.outcome, stack.clock.now())
+        raise
+    stack.recorder.ended(call, execution.outcome, now)
+    return result_of(execution, stack.name)
+
+
+def future(stack: Stack, call: Call, begin: Callable[[Execution], Any]) -> Any:  # noqa: ANN401
+    """Start a call with a unary response, and return its call object.
+
+    Args:
+        stack: What protects it.
+        call: The call.
+        begin: Starts an attempt and returns gRPC's call object.
+    """
+    return _start(stack, call, begin, streaming=False)
+
+
+def stream(stack: Stack, call: Call, begin: Callable[[Execution], Any]) -> Any:  # noqa: ANN401
+    """Start a call with a response stream, and return its call object; `begin` as in `future`.
+
+    Raises:
+        ConfigError: The stack races, which is for unary responses.
+    """
+    if stack.plan.races:
+        raise no_race_of_streams(stack, call)
+    return _start(stack, call, begin, streaming=True)
+
+
+def no_race_of_streams(stack: Stack, call: Call) -> ConfigError:
+    """Say that `&` has no meaning for a response stream, and what to do."""
+    msg = (
+        f"a race (&) needs a unary response, and {call.method.name} has a stream; "
+        "route it to a stack without &"
+    )
+    return ConfigError(msg, path=stack.name)
+
+
+def _start(
+    stack: Stack, call: Call, begin: Callable[[Execution], Any], *, streaming: bool
+) -> Any:  # noqa: ANN401 - gRPC's call object or one of ours
+    execution = Execution(stack.plan, call, call.deadline)
+    try:
+        step = execution.start(call.started)
+    except BaseException as error:
+        execution.cancel(call.started, error)
+        stack.recorder.ended(call, execution.outcome, call.started)
+        raise
+    if step is FINISH:
+        stack.recorder.ended(call, execution.outcome, call.started)
+        outcome = execution.outcome
+        if outcome.failed:
+            return error_of(outcome, stack.name)
+        return LocalAnswer(outcome.value, streaming=streaming)
+    if step is ATTEMPT and not stack.plan.repeats:
+        try:
+            started = begin(execution)
+        except BaseException as error:
+            execution.cancel(call.started, error)
+            stack.recorder.ended(call, execution.outcome, call.started)
+            raise
+        Watch(stack, execution, started, streaming=streaming)
+        return started
+    driver = Driver(stack, execution, begin)
+    driver.start(step)
+    return ProtectedStream(stack, driver) if streaming else ProtectedCall(stack, driver)

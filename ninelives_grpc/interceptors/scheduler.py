@@ -1,0 +1,81 @@
+"""Do something later, off the caller's thread: for sync futures and streams, which nobody waits in.
+
+One thread for the process, there only while something is due.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LOGGER = logging.getLogger("ninelives_grpc")
+
+
+class Scheduler:
+    """Runs functions at their time, in the order in which they are due."""
+
+    def __init__(self) -> None:
+        """Start without a thread."""
+        self._renew()
+
+    def _renew(self) -> None:
+        # Reentrant, as garbage collection may call `later` from inside `later`.
+        self._changed = threading.Condition(threading.RLock())
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    def later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
+        """Call a function after so many seconds; it must not block. Returns how to call it off."""
+        with self._changed:
+            entry = (time.monotonic() + seconds, next(self._numbers), function)
+            heapq.heappush(self._due, entry)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="ninelives-scheduler", daemon=True
+                )
+                self._thread.start()
+            elif self._due[0] is entry:
+                self._changed.notify()
+
+        def call_off() -> None:
+            with self._changed:
+                if entry in self._due:
+                    self._due.remove(entry)
+                    heapq.heapify(self._due)
+                    self._changed.notify()
+
+        return call_off
+
+    def _run(self) -> None:
+        while True:
+            function = self._next()
+            if function is None:
+                return
+            try:
+                function()
+            except Exception:
+                _LOGGER.exception("a scheduled step failed")
+
+    def _next(self) -> Callable[[], None] | None:
+        """Wait for what is due next; None when nothing is left to wait for."""
+        with self._changed:
+            while self._due:
+                remaining = self._due[0][0] - time.monotonic()
+                if remaining <= 0:
+                    return heapq.heappop(self._due)[2]
+                self._changed.wait(remaining)
+            self._thread = None
+            return None
+
+
+scheduler = Scheduler()
+os.register_at_fork(after_in_child=scheduler._renew)  # noqa: SLF001 - a child has no thread

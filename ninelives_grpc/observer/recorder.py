@@ -1,0 +1,158 @@
+"""Every call that ended, noted in a moment on its way out and counted up later.
+
+The path of a call only appends a tuple to a deque. Whoever asks folds what has gathered into counts
+and sliding windows; should nobody ask, a call does so now and then, and the deque stays short.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ninelives_grpc.events import RequestFailed, RequestSucceeded
+from ninelives_grpc.outcome import Code, Kind, Outcome
+from ninelives_grpc.windows.lru import LeastRecentlyUsed
+from ninelives_grpc.windows.sketch import bucket_of, quantile
+from ninelives_grpc.windows.sliding import HORIZONS, SlidingWindow
+
+if TYPE_CHECKING:
+    from ninelives_grpc.call import Call
+    from ninelives_grpc.events import Emitter
+
+_FOLD_AT = 1024
+"""Calls that may gather before one of them folds; about a millisecond of work."""
+_MAX_METHODS = 1000
+REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """The calls of a window.
+
+    Attributes:
+        seconds: Length of the window; shorter than asked for when the stack is younger.
+        calls: Calls that ended in it.
+        successes: Calls that the backend answered.
+        failures: Calls that failed.
+        refusals: Calls that a policy of ours refused.
+        ignored: Calls that were cancelled, aborted, or turned away by an overloaded backend.
+        p50, p95, p99: Seconds that so much of the calls did not exceed, refusals apart, or None.
+    """
+
+    seconds: float
+    calls: int
+    successes: int
+    failures: int
+    refusals: int
+    ignored: int
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+    @property
+    def calls_per_second(self) -> float:
+        """How many calls ended in a second, on average."""
+        return self.calls / self.seconds if self.seconds else 0.0
+
+    @property
+    def success_rate(self) -> float:
+        """Share of calls that the backend answered, 0..1; 1 when there were none."""
+        return self.successes / self.calls if self.calls else 1.0
+
+
+class Recorder:
+    """The calls of one stack."""
+
+    def __init__(self, emitter: Emitter, started: float) -> None:
+        """Begin with none."""
+        self._emitter = emitter
+        self._started = started
+        self._log: deque[tuple[str, float, float, Code, Kind, bool]] = deque()
+        self._lock = threading.Lock()
+        self._totals: Counter[tuple[str, str, str]] = Counter()
+        self._durations: Counter[tuple[str, str, int]] = Counter()
+        self._windows = LeastRecentlyUsed(_MAX_METHODS, lambda _: SlidingWindow())
+        self._window = SlidingWindow()
+
+    def ended(self, call: Call, outcome: Outcome, now: float) -> None:
+        """Note a call that ended; on the path of every call."""
+        kind, code, refused = outcome.kind, outcome.code, outcome.refusal is not None
+        duration = now - call.started
+        log = self._log
+        log.append((call.method.name, now, duration, code, kind, refused))
+        emitter = self._emitter
+        if emitter.routine or kind is Kind.FAILURE or refused:
+            self._publish(call, outcome, duration, now)
+        if call.paid:
+            for budget in call.paid:
+                budget.release()
+        if len(log) >= _FOLD_AT:
+            self.fold()
+
+    def fold(self) -> None:
+        """Count what has gathered since the last time."""
+        log = self._log
+        with self._lock:
+            for _ in range(len(log)):
+                method, at, duration, code, kind, refused = log.popleft()
+                result = REFUSED if refused else kind.value
+                self._totals[method, code.name, result] += 1
+                if not refused:
+                    self._durations[method, code.name, bucket_of(duration)] += 1
+                for window in (self._window, self._windows.get(method)):
+                    window.add(at, result, None if refused else duration)
+
+    def totals(self) -> Counter[tuple[str, str, str]]:
+        """Return calls since the start, by (method, code name, result)."""
+        self.fold()
+        with self._lock:
+            return Counter(self._totals)
+
+    def take_durations(self) -> Counter[tuple[str, str, int]]:
+        """Return durations since the last time this was asked, by (method, code name, bucket)."""
+        self.fold()
+        with self._lock:
+            taken, self._durations = self._durations, Counter()
+        return taken
+
+    def traffic(self, horizon: float, now: float) -> Traffic:
+        """Return all calls of the last 60, 300 or 900 seconds."""
+        self.fold()
+        with self._lock:
+            return self._summary(self._window, horizon, now)
+
+    def methods(self, horizon: float, now: float) -> dict[str, Traffic]:
+        """Return the calls of the last 60, 300 or 900 seconds, by method."""
+        self.fold()
+        with self._lock:
+            return {
+                method: self._summary(window, horizon, now)
+                for method, window in self._windows.items()
+            }
+
+    def _summary(self, window: SlidingWindow, horizon: float, now: float) -> Traffic:
+        if horizon not in HORIZONS:
+            msg = f"a window of {horizon:g} s is not kept; ask for one of {HORIZONS}"
+            raise ValueError(msg)
+        total = window.total(horizon, now)
+        return Traffic(
+            seconds=min(horizon, max(now - self._started, 1e-9)),
+            calls=total.results.total(),
+            successes=total.results[Kind.SUCCESS.value],
+            failures=total.results[Kind.FAILURE.value],
+            refusals=total.results[REFUSED],
+            ignored=total.results[Kind.IGNORED.value],
+            p50=quantile(total.durations, 0.50),
+            p95=quantile(total.durations, 0.95),
+            p99=quantile(total.durations, 0.99),
+        )
+
+    def _publish(self, call: Call, outcome: Outcome, duration: float, now: float) -> None:
+        about = {"stack": self._emitter.stack, "method": call.method.name}
+        if outcome.kind is Kind.SUCCESS:
+            self._emitter.emit(RequestSucceeded(**about, at=now, duration=duration))
+        elif outcome.code is not Code.CANCELLED:
+            code = outcome.code.name
+            self._emitter.emit(RequestFailed(**about, at=now, duration=duration, code=code))

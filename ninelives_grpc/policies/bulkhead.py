@@ -1,0 +1,244 @@
+"""Let only so many calls run at once, so that one slow backend does not take every worker."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from ninelives_grpc.events import BulkheadAcquired, BulkheadQueued, BulkheadRefused
+from ninelives_grpc.parameters import parameter, policy
+from ninelives_grpc.policies.gate import PERMIT, Gate, Permit, Refusal, Verdict, Wait
+from ninelives_grpc.policies.policy import Policy
+from ninelives_grpc.priority import Rank, rank_of
+
+if TYPE_CHECKING:
+    from ninelives_grpc.call import Call
+    from ninelives_grpc.outcome import Outcome
+    from ninelives_grpc.parameters import Value
+    from ninelives_grpc.policies.policy import Address
+
+
+class Order(StrEnum):
+    """Who is served first of those who wait."""
+
+    FIFO = "fifo"
+    LIFO = "lifo"
+    PRIORITY = "priority"
+
+
+@policy
+class Bulkhead(Policy):
+    """Let at most `max_concurrent` calls run at once; let a few more wait, and refuse the rest.
+
+    Resizing works both ways while calls run: growing lets waiters in at once, shrinking lets the
+    excess drain.
+
+    Args:
+        max_concurrent: Calls that may run at once.
+        max_queue: Calls that may wait for a place; 0 refuses at once.
+        max_wait: Seconds a call may wait, if its deadline allows that long.
+        order: Who is served first of those who wait. `fifo`; `lifo`, which is better under
+            overload, when the oldest have no time left anyway; or `priority`, by the metadata
+            `x-ninelives-priority` and `x-ninelives-level`, first come first served among equals.
+
+    Raises:
+        ConfigError: A value is outside its bounds; names the field and the bound.
+    """
+
+    max_concurrent: int = parameter(
+        low=1, high=1_000_000, unit="calls", doc="Calls that may run at once.", kw_only=False
+    )
+    max_queue: int = parameter(
+        default=0, low=0, high=1_000_000, unit="calls", doc="Calls that may wait for a place."
+    )
+    max_wait: float = parameter(
+        default=0.0, low=0.0, high=3600.0, unit="seconds", doc="Longest wait for a place."
+    )
+    order: Order = parameter(default=Order.FIFO, doc="Who is served first of those who wait.")
+
+    def live(self, address: Address) -> BulkheadGate:
+        """Start with every place free."""
+        return BulkheadGate(self, address)
+
+
+class Place(Wait):
+    """A place in the queue."""
+
+    __slots__ = ("rank",)
+
+    def __init__(self, since: float, until: float, rank: Rank) -> None:
+        super().__init__(since, until)
+        self.rank = rank
+
+
+class BulkheadGate(Gate[Bulkhead]):
+    """Counts who is in, and keeps the queue of who waits.
+
+    Attributes:
+        in_flight: Calls that hold a place.
+        acquired: Calls that got a place so far.
+        refused: Calls that did not.
+    """
+
+    def __init__(self, policy: Bulkhead, address: Address) -> None:
+        super().__init__(policy, address)
+        self.in_flight = 0
+        self.acquired = 0
+        self.refused = 0
+        self._mean = 0.0
+        self._queue: list[Place] = []
+
+    def admit(self, call: Call, now: float) -> Verdict:
+        """Give a place, or a place in the queue."""
+        policy = self.policy
+        with self._lock:
+            in_flight = self.in_flight + 1
+            if in_flight <= policy.max_concurrent and not self._queue:
+                self.in_flight = in_flight
+                self.acquired += 1
+                admitted = True
+            else:
+                admitted = False
+        if not admitted:
+            return self._enqueue(policy, call, now)
+        if self._emitter.routine:
+            self._report(call, now, in_flight)
+        return PERMIT
+
+    def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:  # noqa: ARG002
+        """Free the place, and give it to the next in the queue."""
+        with self._lock:
+            self.in_flight -= 1
+            self._mean += 0.05 * (outcome.duration - self._mean)
+            granted = self._grant() if self._queue else ()
+        for place in granted:
+            place.notify()
+
+    def claim(self, wait: Wait, call: Call, now: float) -> Verdict:
+        """Take the place that was granted meanwhile, wait on, or give up."""
+        with self._lock:
+            if wait.ready:
+                in_flight = self.in_flight
+                late = False
+            else:
+                late = now >= wait.until
+                if not late:
+                    return wait
+                self._leave(wait)
+                self.refused += 1
+        if late:
+            return self._refuse(call, now, now - wait.since)
+        if self._emitter.routine:
+            self._report(call, now, in_flight)
+        return PERMIT
+
+    def abandon(self, wait: Wait, now: float) -> None:  # noqa: ARG002
+        """Leave the queue, or pass the granted place on."""
+        with self._lock:
+            if wait.ready:
+                self.in_flight -= 1
+            self._leave(wait)
+            granted = self._grant()
+        for place in granted:
+            place.notify()
+
+    def adopt(self, old: Bulkhead) -> None:  # noqa: ARG002
+        """Let waiters in when the bulkhead has grown."""
+        with self._lock:
+            granted = self._grant()
+        for place in granted:
+            place.notify()
+
+    def state(self, now: float) -> dict[str, Value]:  # noqa: ARG002
+        """Return how full it is."""
+        return {
+            "in_flight": self.in_flight,
+            "limit": self.policy.max_concurrent,
+            "queued": len(self._queue),
+            "acquired": self.acquired,
+            "refused": self.refused,
+        }
+
+    def _enqueue(self, policy: Bulkhead, call: Call, now: float) -> Verdict:
+        until = now + policy.max_wait
+        if call.deadline is not None:
+            until = min(until, call.deadline)
+        rank = rank_of(call.metadata)
+        with self._lock:
+            # A place may have become free since the caller looked.
+            if self.in_flight < policy.max_concurrent and not self._queue:
+                self.in_flight += 1
+                self.acquired += 1
+                return PERMIT
+            queued = len(self._queue) + 1
+            place = None
+            if queued <= policy.max_queue and until > now:
+                place = Place(now, until, rank)
+                self._queue.append(place)
+            else:
+                self.refused += 1
+            in_flight = self.in_flight
+        if place is None:
+            return self._refuse(call, now, 0.0)
+        self._emitter.emit(
+            BulkheadQueued(
+                stack=self.stack,
+                policy=self.name,
+                method=call.method.name,
+                at=now,
+                in_flight=in_flight,
+                queued=queued,
+            )
+        )
+        return place
+
+    def _grant(self) -> list[Place]:
+        """Hand free places to waiters; the lock is held, `notify` is for when it is not."""
+        granted = []
+        while self._queue and self.in_flight < self.policy.max_concurrent:
+            place = self._queue.pop(self._next())
+            place.ready = True
+            self.in_flight += 1
+            self.acquired += 1
+            granted.append(place)
+        return granted
+
+    def _next(self) -> int:
+        order = self.policy.order
+        if order is Order.PRIORITY:
+            return min(range(len(self._queue)), key=lambda index: self._queue[index].rank)
+        return 0 if order is Order.FIFO else -1
+
+    def _leave(self, wait: Wait) -> None:
+        self._queue[:] = [place for place in self._queue if place is not wait]
+
+    def _report(self, call: Call, now: float, in_flight: int) -> None:
+        self._emitter.emit(
+            BulkheadAcquired(
+                stack=self.stack,
+                policy=self.name,
+                method=call.method.name,
+                at=now,
+                in_flight=in_flight,
+            )
+        )
+
+    def _refuse(self, call: Call, now: float, waited: float) -> Refusal:
+        self._emitter.emit(
+            BulkheadRefused(
+                stack=self.stack,
+                policy=self.name,
+                method=call.method.name,
+                at=now,
+                in_flight=self.in_flight,
+                queued=len(self._queue),
+                waited=waited,
+            )
+        )
+        limit = self.policy.max_concurrent
+        details = f"bulkhead {self.path} is full: {limit} calls run at once"
+        if waited:
+            details += f", and none ended in {waited:.3g} s"
+        # Places become free at limit / mean duration a second, and those who wait go first.
+        retry_after = self._mean * (len(self._queue) + 1) / limit
+        return Refusal(self.name, details, retry_after=retry_after)

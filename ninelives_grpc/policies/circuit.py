@@ -1,0 +1,254 @@
+"""One circuit: closed, open, half-open, and the rules that lead from one to the other.
+
+Pure: the time comes in, the breaker around it holds a lock, and what happened comes back as words
+that the breaker turns into events.
+"""
+
+from __future__ import annotations
+
+import random
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from ninelives_grpc.errors import LocalError
+from ninelives_grpc.outcome import Kind, Outcome
+from ninelives_grpc.policies.gate import Permit
+from ninelives_grpc.windows.outcomes import (
+    CountWindow,
+    OutcomeWindow,
+    TimeWindow,
+    wilson_lower_bound,
+)
+
+if TYPE_CHECKING:
+    from ninelives_grpc.policies.circuit_breaker import CircuitBreaker
+
+
+class State(StrEnum):
+    """Where a circuit stands."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class Happened(StrEnum):
+    """What a circuit did in answer to a call, for the breaker to publish."""
+
+    OPENED = "opened"
+    HALF_OPENED = "half_opened"
+    CLOSED = "closed"
+    RECLAIMED = "reclaimed"
+
+
+class CircuitPermit(Permit):
+    """Leave that remembers when it was given.
+
+    Attributes:
+        circuit: Who gave it.
+        generation: The circuit's generation then; an outcome of another generation comes too late.
+        lease_end: For a probe, when it is given up for lost; otherwise None.
+    """
+
+    __slots__ = ("circuit", "generation", "lease_end")
+
+    def __init__(self, circuit: Circuit, generation: int, lease_end: float | None = None) -> None:
+        self.circuit = circuit
+        self.generation = generation
+        self.lease_end = lease_end
+
+
+class Circuit:
+    """The state of one key.
+
+    Attributes:
+        key: Which of the breaker's circuits it is, "" for the only one.
+        state: Closed, open or half-open.
+        generation: Counts the changes of state, so that late outcomes are told from current ones.
+        open_until: When the next probe may go, while open.
+        cause: What the failure that opened it said.
+        window: Recent outcomes, while closed.
+    """
+
+    __slots__ = (
+        "_closed_at",
+        "_openings",
+        "_permit",
+        "_probe_failures",
+        "_probe_slow",
+        "_probes_done",
+        "_run",
+        "cause",
+        "failure_rate",
+        "generation",
+        "key",
+        "open_until",
+        "probes",
+        "state",
+        "window",
+    )
+
+    def __init__(self, key: str, policy: CircuitBreaker) -> None:
+        self.key = key
+        self.state = State.CLOSED
+        self.generation = 0
+        self.open_until = 0.0
+        self.failure_rate = 0.0
+        self.cause: LocalError | None = None
+        self.window: OutcomeWindow = (
+            TimeWindow(policy.window_size, policy.window_age)
+            if policy.window == "time"
+            else CountWindow(policy.window_size, policy.window_age)
+        )
+        self.probes: list[CircuitPermit] = []
+        self._openings = 0
+        self._closed_at: float | None = None
+        self._run = 0
+        self._probes_done = self._probe_failures = self._probe_slow = 0
+        self._permit = CircuitPermit(self, 0)
+
+    def admit(
+        self, policy: CircuitBreaker, now: float, happened: list[Happened]
+    ) -> CircuitPermit | None:
+        """Give leave for one attempt, or None."""
+        if self.state is State.CLOSED:
+            return self._permit
+        if self.state is State.OPEN:
+            if now < self.open_until:
+                return None
+            self._enter(State.HALF_OPEN)
+            happened.append(Happened.HALF_OPENED)
+        elif self._reclaim(policy, now, happened):
+            return None
+        running = len(self.probes)
+        if running >= policy.half_open_concurrency:
+            return None
+        if running + self._probes_done >= policy.half_open_permits:
+            return None
+        probe = CircuitPermit(self, self.generation, now + policy.probe_lease)
+        self.probes.append(probe)
+        return probe
+
+    def settle(
+        self,
+        policy: CircuitBreaker,
+        permit: CircuitPermit,
+        outcome: Outcome,
+        kind: Kind,
+        now: float,
+        happened: list[Happened],
+    ) -> None:
+        """Learn from the outcome of an attempt, unless it comes too late."""
+        if permit.generation != self.generation:
+            return
+        slow_after = policy.slow_call_duration
+        slow = slow_after is not None and outcome.duration >= slow_after
+        if self.state is State.HALF_OPEN:
+            if permit not in self.probes:
+                return
+            self.probes.remove(permit)
+            if kind is not Kind.IGNORED:
+                self._judge_probe(policy, kind is Kind.FAILURE, slow, outcome, now, happened)
+            return
+        if kind is Kind.IGNORED:
+            return
+        failed = kind is Kind.FAILURE
+        self._run = self._run + 1 if failed else 0
+        self.window.add(now, failed, slow)
+        if (failed or slow) and self._tripped(policy, now):
+            self._open(policy, outcome, now, happened)
+
+    def reset(self) -> None:
+        """Forget everything: closed, and the next opening is the first."""
+        self._openings = 0
+        self._closed_at = None
+        self.cause = None
+        self._enter(State.CLOSED)
+
+    def retry_after(self, policy: CircuitBreaker, now: float) -> float:
+        """Return the seconds after which a call has a chance."""
+        if self.state is State.OPEN:
+            return max(0.0, self.open_until - now)
+        return policy.open_duration
+
+    def _tripped(self, policy: CircuitBreaker, now: float) -> bool:
+        limit = policy.consecutive_failures
+        calls, failures, slow = self.window.tally(now)
+        self.failure_rate = failures / calls if calls else 0.0
+        if limit is not None and self._run >= limit:
+            return True
+        if calls < policy.minimum_calls:
+            return False
+        z = policy.confidence
+        if wilson_lower_bound(failures, calls, z) > policy.failure_rate_threshold:
+            return True
+        if policy.slow_call_duration is None:
+            return False
+        return wilson_lower_bound(slow, calls, z) > policy.slow_call_rate_threshold
+
+    def _judge_probe(  # noqa: PLR0913, PLR0917 - everything that bears on one decision
+        self,
+        policy: CircuitBreaker,
+        failed: bool,  # noqa: FBT001
+        slow: bool,  # noqa: FBT001
+        outcome: Outcome | None,
+        now: float,
+        happened: list[Happened],
+    ) -> None:
+        self._probes_done += 1
+        self._probe_failures += failed
+        self._probe_slow += slow
+        permits = policy.half_open_permits
+        bad = self._probe_failures / permits >= policy.failure_rate_threshold
+        late = self._probe_slow / permits >= policy.slow_call_rate_threshold
+        if (failed and bad) or (slow and late):
+            self.failure_rate = self._probe_failures / self._probes_done
+            self._open(policy, outcome, now, happened)
+        elif self._probes_done >= permits:
+            self._closed_at = now
+            self._enter(State.CLOSED)
+            happened.append(Happened.CLOSED)
+
+    def _reclaim(self, policy: CircuitBreaker, now: float, happened: list[Happened]) -> bool:
+        """Count probes that never reported back as failed; whether that opened the circuit."""
+        for probe in [probe for probe in self.probes if now >= (probe.lease_end or now)]:
+            if self.state is not State.HALF_OPEN:
+                break
+            self.probes.remove(probe)
+            happened.append(Happened.RECLAIMED)
+            self._judge_probe(policy, True, False, None, now, happened)  # noqa: FBT003
+        return self.state is not State.HALF_OPEN
+
+    def _open(
+        self, policy: CircuitBreaker, outcome: Outcome | None, now: float, happened: list[Happened]
+    ) -> None:
+        closed_at = self._closed_at
+        if closed_at is not None and now - closed_at >= policy.healthy_after:
+            self._openings = 0
+        duration = min(policy.open_duration * 2.0**self._openings, policy.max_open_duration)
+        # Not more than needed: 2.0 ** 1024 does not exist.
+        self._openings = min(self._openings + 1, 64)
+        duration *= 1 + policy.jitter * random.uniform(-1, 1)  # noqa: S311 - not for secrets
+        if outcome is not None:
+            duration = max(duration, outcome.pushback or 0.0)
+            self.cause = _summary(outcome)
+        self.open_until = now + duration
+        self._enter(State.OPEN)
+        happened.append(Happened.OPENED)
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        self.generation += 1
+        self._permit = CircuitPermit(self, self.generation)
+        self.window.clear()
+        self.probes = []
+        self._run = 0
+        self._probes_done = self._probe_failures = self._probe_slow = 0
+
+
+def _summary(outcome: Outcome) -> LocalError:
+    """Keep what the error said and not the error: its traceback would hold on to the request."""
+    error = outcome.error
+    details = getattr(error, "details", None)
+    text = details() if callable(details) else str(error)
+    return LocalError(text or outcome.code.name, code=outcome.code)

@@ -1,0 +1,187 @@
+"""Let calls through at a steady rate, with a bounded burst.
+
+The generic cell rate algorithm (ITU-T I.371): one timestamp a key says when the next call would be
+due if all had kept to the rate; a call may come earlier than that by the burst.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ninelives_grpc.call import Call
+from ninelives_grpc.events import RateLimitDelayed, RateLimitExceeded, RateLimitRefused
+from ninelives_grpc.parameters import option, parameter, policy
+from ninelives_grpc.policies.gate import PERMIT, Gate, Permit, Refusal, Verdict, Wait
+from ninelives_grpc.policies.policy import Policy
+from ninelives_grpc.policies.scope import STACK, Scope, key_function
+from ninelives_grpc.windows.lru import LeastRecentlyUsed
+
+if TYPE_CHECKING:
+    from ninelives_grpc.events import Event
+    from ninelives_grpc.outcome import Outcome
+    from ninelives_grpc.parameters import Value
+    from ninelives_grpc.policies.policy import Address
+
+
+@policy
+class RateLimit(Policy):
+    """Let `rate` calls a second through, and up to `burst` at once after a quiet time.
+
+    Args:
+        rate: Calls per second.
+        burst: Calls that may come at once; by default 1.
+        max_wait: Seconds a call may wait for its turn, if its deadline allows; 0 refuses at once.
+        enforced: Share of the calls for which the limit holds; the others are only counted.
+        max_keys: Keys to remember; the longest unused is forgotten, and starts with a full burst.
+        scope: One limit for the `stack` (default), or one for each `method`, `peer`,
+            `metadata:NAME` or value of a function of the call.
+        weight: Function from the call to how many calls it counts for; by default 1.
+
+    Raises:
+        ConfigError: A value is outside its bounds; names the field and the bound.
+    """
+
+    rate: float = parameter(
+        low=0.001, high=1e9, unit="per second", doc="Calls let through.", kw_only=False
+    )
+    burst: float = parameter(
+        default=1.0,
+        low=1.0,
+        high=1e9,
+        unit="calls",
+        doc="Calls that may come at once after a quiet time.",
+        kw_only=False,
+    )
+    max_wait: float = parameter(
+        default=0.0, low=0.0, high=3600.0, unit="seconds", doc="Longest wait for a turn."
+    )
+    enforced: float = parameter(
+        default=1.0,
+        low=0.0,
+        high=1.0,
+        unit="ratio",
+        doc="Share of the calls for which the limit holds; the others are only counted.",
+    )
+    max_keys: int = parameter(
+        default=10_000, low=1, high=10_000_000, unit="keys", doc="Keys to remember."
+    )
+    scope: Scope = option(default=STACK)
+    weight: Callable[[Call], float] | None = option(default=None)
+
+    def live(self, address: Address) -> RateLimitGate:
+        """Start with a full burst."""
+        return RateLimitGate(self, address)
+
+
+class Due:
+    """When the next call of a key would be due if all had kept to the rate."""
+
+    __slots__ = ("at",)
+
+    def __init__(self, _key: str = "") -> None:
+        self.at = float("-inf")
+
+
+class Turn(Wait):
+    """A reserved turn that is still to come."""
+
+    __slots__ = ("cost", "due")
+
+    def __init__(self, since: float, until: float, due: Due, cost: float) -> None:
+        super().__init__(since, until)
+        self.due = due
+        self.cost = cost
+
+
+class RateLimitGate(Gate[RateLimit]):
+    """Keeps one timestamp a key.
+
+    Attributes:
+        refused: Calls refused so far.
+        exceeded: Calls that came too early but were let through, as `enforced` is below 1.
+    """
+
+    records = False
+
+    def __init__(self, policy: RateLimit, address: Address) -> None:
+        super().__init__(policy, address)
+        self.refused = 0
+        self.exceeded = 0
+        self._due = Due()
+        self._dues = LeastRecentlyUsed(policy.max_keys, Due)
+        self._key_of = key_function(policy.scope, f"{self.path}/scope")
+        self._weight = policy.weight
+
+    def admit(self, call: Call, now: float) -> Verdict:
+        """Let the call through, let it wait for its turn, or refuse it."""
+        policy = self.policy
+        key = "" if self._key_of is None else self._key_of(call)
+        amount = 1.0 if self._weight is None else self._weight(call)
+        with self._lock:
+            due = self._due if self._key_of is None else self._dues.get(key)
+            cost = amount / policy.rate
+            at = due.at
+            then = (at if at > now else now) + cost
+            delay = then - policy.burst / policy.rate - now
+            if delay <= 0:
+                due.at = then
+                return PERMIT
+            turn, event, retry_after = self._too_early(call, now, delay, due, cost, key)
+        self._emitter.emit(event)
+        if turn is not None:
+            return turn
+        details = f"rate limit {self.path} of {policy.rate:g} calls a second is used up"
+        if key:
+            details += f" for {key!r}"
+        return Refusal(self.name, details, retry_after=retry_after)
+
+    def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:
+        """Do nothing: a call counts when it starts."""
+
+    def claim(self, wait: Wait, call: Call, now: float) -> Verdict:  # noqa: ARG002
+        """Let the call through once its turn has come."""
+        return PERMIT if now >= wait.until else wait
+
+    def abandon(self, wait: Wait, now: float) -> None:  # noqa: ARG002
+        """Give the turn back."""
+        if isinstance(wait, Turn):
+            with self._lock:
+                wait.due.at -= wait.cost
+
+    def adopt(self, old: RateLimit) -> None:  # noqa: ARG002
+        """Keep as many keys as allowed now."""
+        with self._lock:
+            self._dues.size = self.policy.max_keys
+
+    def state(self, now: float) -> dict[str, Value]:
+        """Return how many calls could come at once now, and how many came too early."""
+        policy = self.policy
+        with self._lock:
+            owed = max(0.0, self._due.at - now) * policy.rate
+            state: dict[str, Value] = {"refused": self.refused, "exceeded": self.exceeded}
+            if self._key_of is None:
+                state["available"] = max(0.0, policy.burst - owed)
+            else:
+                state["keys"] = len(self._dues)
+        return state
+
+    def _too_early(  # noqa: PLR0913, PLR0917 - one decision, the lock is held
+        self, call: Call, now: float, delay: float, due: Due, cost: float, key: str
+    ) -> tuple[Verdict | None, Event, float | None]:
+        policy = self.policy
+        about = {"stack": self.stack, "policy": self.name, "method": call.method.name}
+        if policy.enforced < 1.0 and random.random() >= policy.enforced:  # noqa: S311 - a share
+            self.exceeded += 1
+            return PERMIT, RateLimitExceeded(**about, at=now, key=key, retry_after=delay), None
+        until = now + delay
+        if delay <= policy.max_wait and (call.deadline is None or until < call.deadline):
+            due.at = max(due.at, now) + cost
+            turn = Turn(now, until, due, cost)
+            return turn, RateLimitDelayed(**about, at=now, key=key, delay=delay), None
+        self.refused += 1
+        # Heavier than the whole burst: no wait would help.
+        retry_after = None if cost * policy.rate > policy.burst else delay
+        event = RateLimitRefused(**about, at=now, key=key, retry_after=delay)
+        return None, event, retry_after

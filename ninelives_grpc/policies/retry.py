@@ -1,0 +1,215 @@
+"""Try again what failed for a passing reason.
+
+The rules of gRFC A6 (retryable codes, commit, pushback), and the ones of the Google SRE book that it
+leaves out: a budget shared by everything that goes to the same target, and one deadline over all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from ninelives_grpc.events import RetryAttempt, RetryExhausted
+from ninelives_grpc.outcome import STOP_PUSHBACK, Code, Kind, Outcome
+from ninelives_grpc.parameters import option, parameter, policy
+from ninelives_grpc.policies.backoff import Backoff, Jitter, base_wait, spread
+from ninelives_grpc.policies.budget import Budget, BudgetFlow
+from ninelives_grpc.policies.policy import Live, Policy, Role
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ninelives_grpc.call import Call
+    from ninelives_grpc.policies.policy import Address
+
+Exceptions = type[BaseException] | tuple[type[BaseException], ...]
+
+DEFAULT_CODES = frozenset({Code.UNAVAILABLE})
+IDEMPOTENT_CODES = frozenset({Code.UNAVAILABLE, Code.INTERNAL, Code.UNKNOWN})
+
+
+class Stop(StrEnum):
+    """Why a failed attempt is not repeated."""
+
+    MAX_ATTEMPTS = "max_attempts"
+    BUDGET = "budget"
+    DEADLINE = "deadline"
+    NOT_RETRYABLE = "not_retryable"
+    COMMITTED = "committed"
+    PUSHBACK = "pushback"
+    CANCELLED = "cancelled"
+
+
+@policy
+class Retry(Policy):
+    """Repeat a failed attempt, up to `max_attempts` in total.
+
+    Repeated are UNAVAILABLE; RESOURCE_EXHAUSTED when the server says how long to wait;
+    DEADLINE_EXCEEDED when it was the attempt's own time limit and the call has time left; and on
+    methods known to be idempotent INTERNAL and UNKNOWN too. Nothing is repeated once something of
+    the answer has reached the application, or when a request stream has outgrown the replay buffer
+    (256 KiB or 1000 messages). Only one layer should retry: see `grpc.enable_retries`.
+
+    Args:
+        max_attempts: Attempts in total; 1 does not retry.
+        initial_backoff: Seconds before the second attempt.
+        multiplier: Growth of the wait from attempt to attempt, when exponential.
+        max_backoff: Seconds to wait at most.
+        backoff: `exponential` (default), `linear` or `constant`.
+        jitter: `full` (default), `equal`, `decorrelated`, `a6` (20 % either way) or `none`.
+        max_pushback: Seconds; a server that asks for a longer wait is not asked again.
+        idempotent: Whether repeating is known to do no harm, for all methods or those named
+            (`package.Service/Method`).
+        codes: Status codes to repeat besides the ones above.
+        on: Exception class or classes to repeat besides, or a function from the exception to
+            whether to; for protected functions that raise no RPC errors.
+        budget: What pays for repetitions; by default a `RetryBudget` for this stack. Give the same
+            object to all stacks that call one target.
+
+    Raises:
+        ConfigError: A value is outside its bounds; names the field and the bound.
+    """
+
+    max_attempts: int = parameter(
+        default=3, low=1, high=100, unit="attempts", doc="Attempts in total.", kw_only=False
+    )
+    initial_backoff: float = parameter(
+        default=0.1, low=0.0, high=3600.0, unit="seconds", doc="Wait before the second attempt."
+    )
+    multiplier: float = parameter(
+        default=2.0, low=1.0, high=100.0, unit="", doc="Growth of the wait, when exponential."
+    )
+    max_backoff: float = parameter(
+        default=5.0, low=0.0, high=3600.0, unit="seconds", doc="Longest wait."
+    )
+    backoff: Backoff = parameter(default=Backoff.EXPONENTIAL, doc="How the wait grows.")
+    jitter: Jitter = parameter(default=Jitter.FULL, doc="How the wait is spread.")
+    max_pushback: float = parameter(
+        default=60.0, low=0.0, high=86_400.0, unit="seconds", doc="Longest wait a server may ask."
+    )
+    idempotent: bool | Collection[str] = option(default=False)
+    codes: Collection[Code] = option(default=())
+    on: Exceptions | Callable[[BaseException], bool] | None = option(default=None)
+    budget: Budget | None = option(default=None)
+
+    def live(self, address: Address) -> RetryFlow:
+        """Start without a budget; the plan hands it in."""
+        return RetryFlow(self, address)
+
+
+class Attempts:
+    """How far the retries of one call have come.
+
+    Attributes:
+        policy: The snapshot in force when the call started.
+        made: Attempts that have ended.
+        failure: The last attempt's outcome.
+    """
+
+    __slots__ = ("failure", "made", "policy", "previous", "step")
+
+    def __init__(self, policy: Retry) -> None:
+        self.policy = policy
+        self.made = 0
+        self.step = 0
+        self.previous = policy.initial_backoff
+        self.failure: Outcome | None = None
+
+
+class RetryFlow(Live[Retry]):
+    """Decides whether and when to try again.
+
+    Attributes:
+        budget: What pays for it.
+    """
+
+    role = Role.RETRY
+    budget: BudgetFlow[Any]
+
+    def next_delay(
+        self, attempts: Attempts, outcome: Outcome, call: Call, deadline: float | None, now: float
+    ) -> float | None:
+        """Return the seconds to wait before the next attempt, or None to leave it at this one."""
+        attempts.made += 1
+        decision = self._decide(attempts, outcome, call, deadline, now)
+        about = {"stack": self.stack, "policy": self.name, "method": call.method.name}
+        code = outcome.code.name
+        if isinstance(decision, Stop):
+            if outcome.kind is Kind.FAILURE or attempts.made > 1:
+                self._emitter.emit(
+                    RetryExhausted(
+                        **about, at=now, attempts=attempts.made, reason=decision, code=code
+                    )
+                )
+            return None
+        attempts.failure = outcome
+        self._emitter.emit(
+            RetryAttempt(**about, at=now, attempt=attempts.made + 1, delay=decision, code=code)
+        )
+        return decision
+
+    def _decide(
+        self, attempts: Attempts, outcome: Outcome, call: Call, deadline: float | None, now: float
+    ) -> float | Stop:
+        policy = attempts.policy
+        if outcome.code is Code.CANCELLED:
+            return Stop.CANCELLED
+        if outcome.refusal is not None or not self._retryable(policy, outcome, call):
+            return Stop.NOT_RETRYABLE
+        if call.committed:
+            return Stop.COMMITTED
+        if attempts.made >= policy.max_attempts:
+            return Stop.MAX_ATTEMPTS
+        delay = _wait(attempts, policy, outcome)
+        if delay is None:
+            return Stop.PUSHBACK
+        if deadline is not None and now + delay >= deadline:
+            return Stop.DEADLINE
+        return delay if call.pay(self.budget, now) else Stop.BUDGET
+
+    def _retryable(self, policy: Retry, outcome: Outcome, call: Call) -> bool:
+        code = outcome.code
+        if code in DEFAULT_CODES or code in policy.codes:
+            return True
+        if code is Code.RESOURCE_EXHAUSTED:
+            return outcome.pushback is not None
+        if code is Code.DEADLINE_EXCEEDED and outcome.timed_out:
+            return True
+        if code in IDEMPOTENT_CODES and _idempotent(policy, call):
+            return True
+        error, on = outcome.error, policy.on
+        if on is None or error is None:
+            return False
+        if isinstance(on, type | tuple):
+            return isinstance(error, on)
+        return on(error)
+
+
+def _idempotent(policy: Retry, call: Call) -> bool:
+    told = policy.idempotent
+    if isinstance(told, bool):
+        return told or call.method.idempotent
+    return call.method.name in told or call.method.idempotent
+
+
+def _wait(attempts: Attempts, policy: Retry, outcome: Outcome) -> float | None:
+    """Return the wait that backoff or the server asks for, or None when the server says stop."""
+    pushback = outcome.pushback
+    if pushback is not None:
+        if pushback == STOP_PUSHBACK or pushback > policy.max_pushback:
+            return None
+        attempts.step = 0
+        attempts.previous = policy.initial_backoff
+        return pushback
+    wait = base_wait(policy.backoff, attempts.step, policy.initial_backoff, policy.multiplier)
+    wait = spread(
+        policy.jitter,
+        wait,
+        initial=policy.initial_backoff,
+        previous=attempts.previous,
+        cap=policy.max_backoff,
+    )
+    attempts.step += 1
+    attempts.previous = wait
+    return wait

@@ -1,0 +1,110 @@
+"""Stacks by name: what the control plane sees."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ninelives_grpc.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ninelives_grpc.parameters import Adaptive
+    from ninelives_grpc.policies.policy import Live
+    from ninelives_grpc.sinks.sink import Sink
+    from ninelives_grpc.stacks.stack import Stack
+
+_LOGGER = logging.getLogger("ninelives_grpc")
+
+
+class Registry:
+    """Holds stacks by name; every stack is in one, by default in `default_registry`."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._stacks: dict[str, Stack] = {}
+        self._sinks: tuple[Sink, ...] = ()
+        self._lock = threading.Lock()
+
+    def add(self, stack: Stack) -> None:
+        """Take in a stack; one of the same name is replaced, and can not be reached any more."""
+        with self._lock:
+            old = self._stacks.get(stack.name)
+            self._stacks[stack.name] = stack
+            sinks = self._sinks
+        if old is not None:
+            _LOGGER.warning(
+                "a second stack named %r takes the place of the first in the registry; "
+                "give each a name of its own",
+                stack.name,
+            )
+        for sink in sinks:
+            stack.attach(sink)
+
+    def remove(self, name: str) -> None:
+        """Forget a stack; it goes on working."""
+        with self._lock:
+            self._stacks.pop(name, None)
+
+    def attach(self, sink: Sink) -> None:
+        """Send the events of all stacks to a sink, also of those that are still to come."""
+        with self._lock:
+            self._sinks = (*self._sinks, sink)
+            stacks = tuple(self._stacks.values())
+        for stack in stacks:
+            stack.attach(sink)
+
+    def detach(self, sink: Sink) -> None:
+        """Send nothing to that sink any more."""
+        with self._lock:
+            self._sinks = tuple(other for other in self._sinks if other is not sink)
+            stacks = tuple(self._stacks.values())
+        for stack in stacks:
+            stack.detach(sink)
+
+    def stack(self, name: str) -> Stack:
+        """Return the stack of that name.
+
+        Raises:
+            UnknownNameError: There is none; suggests the nearest.
+        """
+        stack = self._stacks.get(name)
+        if stack is None:
+            raise UnknownNameError("stack", name, self._stacks)
+        return stack
+
+    def policy(self, path: str) -> Live[Any]:
+        """Return the running policy at `stack/policy`.
+
+        Raises:
+            UnknownNameError: There is none; suggests the nearest.
+        """
+        stack, _, policy = path.partition("/")
+        return self.stack(stack).policy(policy)
+
+    def parameter(self, path: str) -> Adaptive[Any]:
+        """Return the handle of the parameter at `stack/policy/parameter`.
+
+        Raises:
+            UnknownNameError: There is none; suggests the nearest.
+        """
+        policy, _, name = path.rpartition("/")
+        return self.policy(policy).parameter(name)
+
+    def __iter__(self) -> Iterator[Stack]:
+        """Go through the stacks, by name."""
+        return iter(sorted(self._stacks.values(), key=lambda stack: stack.name))
+
+    def __len__(self) -> int:
+        """Return how many stacks there are."""
+        return len(self._stacks)
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether there is a stack of that name."""
+        return name in self._stacks
+
+
+default_registry = Registry()
+"""Where stacks go that are not given another registry."""

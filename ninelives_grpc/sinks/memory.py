@@ -1,0 +1,56 @@
+"""Keep the last events of each kind, for state queries, crash reports and tests."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from ninelives_grpc.sinks.sink import Sink
+
+if TYPE_CHECKING:
+    from ninelives_grpc.events import Event
+
+
+class MemorySink(Sink):
+    """Keeps the last `size` events of each kind, so that a flood of one does not wash out another.
+
+    Events are numbered from 1 in the order in which they came, so that a reader can go on where it
+    stopped.
+    """
+
+    def __init__(self, size: int = 256, *, routine: bool = False) -> None:
+        """Keep `size` events of each kind, 1 or more."""
+        if size < 1:
+            msg = f"size must be at least 1, not {size}"
+            raise ValueError(msg)
+        self.routine = routine
+        self._size = size
+        self._events: dict[str, deque[tuple[int, Event]]] = {}
+        self._number = 0
+        self._lock = threading.Lock()
+
+    def emit(self, event: Event) -> None:
+        """Keep one event."""
+        with self._lock:
+            self._number += 1
+            kept = self._events.get(event.name)
+            if kept is None:
+                kept = self._events[event.name] = deque(maxlen=self._size)
+            kept.append((self._number, event))
+
+    def numbered(self, after: int = 0) -> list[tuple[int, Event]]:
+        """Return what is kept of the events after a number, oldest first, with their numbers."""
+        with self._lock:
+            found = [entry for kept in self._events.values() for entry in kept if entry[0] > after]
+        return sorted(found, key=lambda entry: entry[0])
+
+    @property
+    def events(self) -> list[Event]:
+        """What is kept, oldest first."""
+        return [event for _, event in self.numbered()]
+
+    def clear(self) -> None:
+        """Forget all of it; numbers go on."""
+        with self._lock:
+            self._events.clear()

@@ -1,0 +1,122 @@
+"""What a sink is, and how sinks compose."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ninelives_grpc.errors import NinelivesError
+
+if TYPE_CHECKING:
+    from ninelives_grpc.events import Event
+
+
+class SinkError(NinelivesError):
+    """Sinks of a composition failed.
+
+    Attributes:
+        errors: What each of them raised.
+    """
+
+    def __init__(self, errors: list[Exception]) -> None:
+        """Hold what each of them raised."""
+        super().__init__("; ".join(f"{type(error).__name__}: {error}" for error in errors))
+        self.errors = errors
+
+
+class Sink:
+    """Takes events.
+
+    `emit` runs on the path of the call: it must not block. It may raise; a stack logs that and goes
+    on. A slow sink belongs behind a `NonBlockingSink`.
+
+    Attributes:
+        routine: Whether it wants the events of every good call as well.
+    """
+
+    routine: bool = False
+
+    def emit(self, event: Event) -> None:
+        """Take one event."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Deliver what is pending and let go of threads and files."""
+
+    def __add__(self, other: Sink) -> MulticastSink:
+        """Feed both."""
+        return MulticastSink(self, other) if isinstance(other, Sink) else NotImplemented
+
+    def __or__(self, other: Sink) -> FallbackSink:
+        """Feed the other one what this one can not take."""
+        return FallbackSink(self, other) if isinstance(other, Sink) else NotImplemented
+
+
+class NullSink(Sink):
+    """Takes nothing."""
+
+    def emit(self, event: Event) -> None:
+        """Forget the event."""
+
+
+class MulticastSink(Sink):
+    """Feeds several sinks; one that fails does not keep the others from their events."""
+
+    def __init__(self, *sinks: Sink) -> None:
+        """Feed these; those that are multicasts themselves are taken apart."""
+        self.sinks: tuple[Sink, ...] = tuple(
+            inner
+            for sink in sinks
+            for inner in (sink.sinks if isinstance(sink, MulticastSink) else (sink,))
+        )
+        self.routine = any(sink.routine for sink in self.sinks)
+
+    def emit(self, event: Event) -> None:
+        """Feed each.
+
+        Raises:
+            SinkError: One or more of them failed; the others got the event.
+        """
+        errors: list[Exception] = []
+        for sink in self.sinks:
+            if event.routine and not sink.routine:
+                continue
+            try:
+                sink.emit(event)
+            except Exception as error:  # noqa: BLE001 - raised below, together
+                errors.append(error)
+        if errors:
+            raise SinkError(errors)
+
+    def close(self) -> None:
+        """Close each."""
+        for sink in self.sinks:
+            sink.close()
+
+
+class FallbackSink(Sink):
+    """Feeds a second sink what the first can not take."""
+
+    def __init__(self, first: Sink, second: Sink) -> None:
+        """Feed `first`, and `second` when that fails."""
+        self.first = first
+        self.second = second
+        self.routine = first.routine
+
+    def emit(self, event: Event) -> None:
+        """Feed the first, or else the second.
+
+        Raises:
+            SinkError: Both failed.
+        """
+        try:
+            self.first.emit(event)
+        except Exception as first_error:  # noqa: BLE001 - the second is there for this
+            try:
+                self.second.emit(event)
+            except Exception as error:  # noqa: BLE001 - raised with the first
+                raise SinkError([first_error, error]) from None
+
+    def close(self) -> None:
+        """Close both."""
+        self.first.close()
+        self.second.close()

@@ -1,0 +1,139 @@
+"""Drive an execution in a task of the caller's loop; the same steps as `sync`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+from ninelives_grpc.call import Call, Method, ServedCall, serving
+from ninelives_grpc.errors import AioTimedOut
+from ninelives_grpc.outcome import Outcome, failed, succeeded
+from ninelives_grpc.stacks.edge import inherited_deadline, result_of
+from ninelives_grpc.stacks.execution import Execution
+from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE, PENDING, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ninelives_grpc.clock import Clock
+    from ninelives_grpc.stacks.stack import Stack
+
+R = TypeVar("R")
+
+
+async def call(stack: Stack, method: Method, function: Callable[[], Awaitable[R]]) -> R:
+    """Await a coroutine function under the policies of a stack."""
+    clock = stack.clock
+    now = clock.now()
+    made = Call(method, now, inherited=inherited_deadline(now))
+    execution = Execution(stack.plan, made, None)
+
+    async def attempt(row: Execution, now: float) -> Outcome:
+        token = None
+        if row.deadline is not None:
+            token = serving.set(ServedCall(method, row.deadline, clock.now, lambda: False))
+        limit = clock.timeout(row.deadline)
+        try:
+            async with limit:
+                value = await function()
+        except Exception as error:  # noqa: BLE001 - it becomes the outcome
+            if limit.expired() and isinstance(error, TimeoutError):
+                details = f"{method.name} took longer than {clock.now() - now:.3g} s"
+                return failed(AioTimedOut(details, stack=stack.name), 0.0)
+            return failed(error, 0.0)
+        finally:
+            if token is not None:
+                serving.reset(token)
+        return succeeded(0.0, value)
+
+    try:
+        await drive(execution, attempt, clock, now)
+    finally:
+        stack.recorder.ended(made, execution.outcome, clock.now())
+    value: R = result_of(execution, stack.name, aio=True).value  # type: ignore[assignment]
+    return value
+
+
+async def drive(
+    execution: Execution,
+    attempt: Callable[[Execution, float], Awaitable[Outcome]],
+    clock: Clock,
+    now: float,
+) -> float:
+    """Do what the execution says until it is over; permits are given back whatever happens.
+
+    Args:
+        execution: The call.
+        attempt: Makes one attempt, told the row it is for and the time; its duration is filled in.
+        clock: Tells the time and waits.
+        now: The time.
+
+    Returns:
+        The time at the end.
+    """
+    try:
+        return await go_on(execution, execution.start(now), attempt, clock, now)
+    except BaseException as error:
+        execution.cancel(clock.now(), error)
+        raise
+
+
+async def go_on(
+    execution: Execution,
+    step: Step,
+    attempt: Callable[[Execution, float], Awaitable[Outcome]],
+    clock: Clock,
+    now: float,
+) -> float:
+    """Go on from a step, as `drive` does from the start."""
+    while step is not FINISH:
+        if step is ATTEMPT:
+            outcome = await attempt(execution.current(), now)
+            ended = clock.now()
+            outcome.duration = ended - now
+            now = ended
+            step = execution.settle(outcome, now)
+        elif step is PAUSE:
+            await pause(execution, clock)
+            now = clock.now()
+            step = execution.resume(now)
+        else:
+            step = await _race(execution, attempt, clock)
+            now = clock.now()
+    return now
+
+
+async def pause(execution: Execution, clock: Clock) -> None:
+    """Wait as long as the execution says; news may come from another thread."""
+    row = execution.current()
+    woken = asyncio.Event()
+    wait = row.wait
+    if wait is not None:
+        loop = asyncio.get_running_loop()
+        wait.wake = lambda: loop.call_soon_threadsafe(woken.set)
+        if wait.ready:
+            return
+    await clock.wait_async(woken, row.until)
+
+
+async def _race(
+    execution: Execution,
+    attempt: Callable[[Execution, float], Awaitable[Outcome]],
+    clock: Clock,
+) -> Step:
+    """Run each branch in a task; losers are cancelled, and not waited for."""
+    tasks = {
+        asyncio.ensure_future(drive(branch, attempt, clock, clock.now())): branch
+        for branch in execution.current().branches
+    }
+    step, running = PENDING, set(tasks)
+    try:
+        while step is PENDING:
+            ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                if step is PENDING:
+                    step = execution.branch_finished(tasks[task], clock.now())
+    finally:
+        for task in running:
+            task.cancel()
+    return step

@@ -1,0 +1,242 @@
+"""One call on its way through a plan: a machine that says what to do next, and does nothing itself.
+
+A driver asks `start`, does what the returned `Step` says, and reports back with `settle`, `resume`,
+`branch_finished` or `cancel`, until the step is FINISH. The sync and the aio drivers, the servers
+and the tests differ only in how they wait. Not thread-safe: a driver whose callbacks come from
+several threads holds a lock.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ninelives_grpc.outcome import Kind, Outcome, cancelled, refused
+from ninelives_grpc.policies.gate import Refusal, Wait
+from ninelives_grpc.policies.policy import Live, Role
+from ninelives_grpc.policies.retry import Attempts
+from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ninelives_grpc.call import Call
+    from ninelives_grpc.policies.retry import RetryFlow
+    from ninelives_grpc.stacks.plan import Plan
+
+GATE, TIMEOUT, RETRY = Role.GATE, Role.TIMEOUT, Role.RETRY
+
+
+class Execution:
+    """The progress of one call through one plan.
+
+    Attributes:
+        call: The call.
+        deadline: Time by which the next attempt must be over, or None.
+        target: Channel for the next attempt when it is not the usual one.
+        until: End of a pause.
+        wait: What may end a pause early, or None.
+        outcome: How it ended, once it has.
+        finished: Whether it has.
+        child: The row after this one that is under way, when one is.
+        sides: Outcomes of the rows of a fallback that have failed so far.
+        branches: The rows of a race.
+    """
+
+    __slots__ = (
+        "_entries",
+        "_plan",
+        "branches",
+        "call",
+        "child",
+        "deadline",
+        "finished",
+        "outcome",
+        "sides",
+        "target",
+        "until",
+        "wait",
+    )
+    branches: list[Execution]
+    outcome: Outcome
+    sides: list[Outcome]
+    until: float
+
+    def __init__(
+        self,
+        plan: Plan,
+        call: Call,
+        deadline: float | None,
+        target: Any = None,  # noqa: ANN401 - a sync or an aio channel
+    ) -> None:
+        self._plan = plan
+        self.call = call
+        self.deadline = deadline
+        self.target = target
+        # What leaving each entered layer needs: its permit, the deadline outside, …
+        self._entries: list[Any] = []
+        self.wait: Wait | None = None
+        self.child: Execution | None = None
+        self.finished = False
+
+    def start(self, now: float) -> Step:
+        """Begin the call."""
+        return self._advance(self._plan.layers, now)
+
+    def settle(self, outcome: Outcome, now: float) -> Step:
+        """Go on after an attempt ended."""
+        child = self.child
+        if child is None:
+            return self.finish(outcome, now)
+        return self._after(child.settle(outcome, now), now)
+
+    def resume(self, now: float) -> Step:
+        """Go on after a pause, or find that it is not over."""
+        child = self.child
+        if child is not None:
+            return self._after(child.resume(now), now)
+        wait, layers = self.wait, self._plan.layers
+        if wait is None:
+            return PAUSE if now < self.until else self._advance(layers[len(self._entries) :], now)
+        verdict = layers[len(self._entries)].claim(wait, self.call, now)
+        if verdict is wait:
+            return PAUSE
+        self.wait = None
+        if not verdict.admitted:
+            return self._held_up(verdict, now)
+        self._entries.append(verdict)
+        return self._advance(layers[len(self._entries) :], now)
+
+    def branch_finished(self, branch: Execution, now: float) -> Step:
+        """Go on after one of the `branches` of a race has finished."""
+        child = self.child
+        if child is not None:
+            return self._after(child.branch_finished(branch, now), now)
+        return self._plan.leaf.finished(self, branch, now)  # type: ignore[union-attr]
+
+    def cancel(self, now: float, error: BaseException | None = None) -> None:
+        """End the call here and now: every permit is given back, and nothing is learned.
+
+        The driver cancels what runs, and the `branches` of a race. Does nothing to a finished call.
+        """
+        if self.finished:
+            return
+        if self.child is not None:
+            self.child.cancel(now, error)
+            self.child = None
+        if self.wait is not None:
+            self._plan.layers[len(self._entries)].abandon(self.wait, now)
+            self.wait = None
+        self.finish(cancelled(now - self.call.started, error), now)
+
+    def current(self) -> Execution:
+        """Return the innermost row under way: its deadline, target, pause and branches count."""
+        execution = self
+        while execution.child is not None:
+            execution = execution.child
+        return execution
+
+    def spawn(self, plan: Plan) -> Execution:
+        """Make the execution of a row that follows this one."""
+        return Execution(plan, self.call, self.deadline, self.target)
+
+    def adopt(self) -> Outcome:
+        """Take the outcome of the row that was under way."""
+        assert self.child is not None
+        outcome = self.child.outcome
+        self.child = None
+        return outcome
+
+    def finish(self, outcome: Outcome, now: float) -> Step:
+        """Leave the layers that were entered, inside out, until one wants to go on."""
+        layers, entries = self._plan.layers, self._entries
+        while entries:
+            entry = entries.pop()
+            layer = layers[len(entries)]
+            role = layer.role
+            if role is GATE:
+                if layer.records:
+                    layer.settle(entry, outcome, now)
+            elif role is RETRY:
+                if outcome.kind is Kind.SUCCESS and outcome.error is None:
+                    layer.budget.succeed()
+                else:
+                    attempts = entry if type(entry) is Attempts else Attempts(entry)
+                    delay = self._repeat(layer, attempts, outcome, now)
+                    if delay is not None:
+                        entries.append(attempts)
+                        self.until = now + delay
+                        return PAUSE if delay else self._advance(layers[len(entries) :], now)
+                    if outcome.refusal is not None and attempts.failure is not None:
+                        outcome = _original(attempts.failure, outcome)
+                if layer.budget.counts_calls:
+                    layer.budget.end()
+            elif role is TIMEOUT:
+                self._leave_timeout(layer, entry, outcome, now)
+            else:
+                self.target = entry
+        self.outcome = outcome
+        self.finished = True
+        return FINISH
+
+    def _advance(self, layers: Iterable[Live[Any]], now: float) -> Step:
+        entries, call = self._entries, self.call
+        for layer in layers:
+            role = layer.role
+            if role is GATE:
+                verdict = layer.admit(call, now)  # type: ignore[attr-defined]
+                if not verdict.admitted:
+                    return self._held_up(verdict, now)
+                entries.append(verdict)
+            elif role is RETRY:
+                if layer.budget.counts_calls:  # type: ignore[attr-defined]
+                    layer.budget.begin(now)  # type: ignore[attr-defined]
+                entries.append(layer.policy)
+            elif role is TIMEOUT:
+                refusal = layer.hopeless(call, now) if call.peer is not None else None  # type: ignore[attr-defined]
+                if refusal is not None:
+                    return self._held_up(refusal, now)
+                entries.append(self.deadline)
+                self.deadline = layer.deadline(call, self.deadline, now)  # type: ignore[attr-defined]
+            else:
+                entries.append(self.target)
+                self.target = layer.channel  # type: ignore[attr-defined]
+        leaf = self._plan.leaf
+        if leaf is not None:
+            return leaf.enter(self, now)
+        call.attempts += 1
+        return ATTEMPT
+
+    def _held_up(self, verdict: Refusal | Wait, now: float) -> Step:
+        if isinstance(verdict, Wait):
+            self.wait = verdict
+            self.until = verdict.until
+            return PAUSE
+        return self.finish(refused(verdict), now)
+
+    def _after(self, step: Step, now: float) -> Step:
+        assert self._plan.leaf is not None
+        return self._plan.leaf.after(self, step, now)
+
+    def _repeat(
+        self, layer: RetryFlow, attempts: Attempts, outcome: Outcome, now: float
+    ) -> float | None:
+        if outcome.kind is Kind.FAILURE:
+            layer.budget.fail()
+        return layer.next_delay(attempts, outcome, self.call, self.deadline, now)
+
+    def _leave_timeout(
+        self, layer: Any, outer: float | None, outcome: Outcome, now: float  # noqa: ANN401
+    ) -> None:
+        own = self.deadline
+        assert own is not None
+        self.deadline = outer
+        if outcome.error is not None:
+            layer.ended(self.call, outcome, own, outer, now)
+        elif self.call.peer is not None and outcome.refusal is None:
+            layer.learn(self.call, outcome)
+
+
+def _original(failure: Outcome, refusal: Outcome) -> Outcome:
+    """Give the caller the error that the backend sent, not that repeating it was refused here."""
+    failure.notes += (f"not repeated: {refusal.describe()}",)
+    return failure

@@ -1,0 +1,169 @@
+"""What stands at the end of a plan's row, where it is not simply an attempt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ninelives_grpc.events import FallbackSkipped, FallbackUsed, RaceStarted, RaceWon
+from ninelives_grpc.outcome import Code, Kind, failed, succeeded
+from ninelives_grpc.stacks.step import Step
+
+if TYPE_CHECKING:
+    from ninelives_grpc.outcome import Outcome
+    from ninelives_grpc.policies.budget import BudgetFlow
+    from ninelives_grpc.policies.policy import Address
+    from ninelives_grpc.policies.respond import RespondFlow
+    from ninelives_grpc.stacks.execution import Execution
+    from ninelives_grpc.stacks.plan import Plan
+
+
+class Leaf:
+    """The end of a row.
+
+    Attributes:
+        plans: The rows that follow.
+    """
+
+    plans: tuple[Plan, ...] = ()
+
+    def enter(self, execution: Execution, now: float) -> Step:
+        """Begin with it."""
+        raise NotImplementedError
+
+    def after(self, execution: Execution, step: Step, now: float) -> Step:
+        """Go on after a row that follows made a step."""
+        raise NotImplementedError
+
+
+def _paid(execution: Execution, plan: Plan, budget: BudgetFlow[Any] | None, now: float) -> bool:
+    """Pay for another row, if attempts are made in it."""
+    return not plan.attempts or budget is None or execution.call.pay(budget, now)
+
+
+class RespondLeaf(Leaf):
+    """A local answer."""
+
+    def __init__(self, respond: RespondFlow) -> None:
+        self._respond = respond
+
+    def enter(self, execution: Execution, now: float) -> Step:
+        """Answer at once."""
+        try:
+            outcome = succeeded(0.0, self._respond.answer(execution.call, now))
+            outcome.local = True
+        except Exception as error:  # noqa: BLE001 - the user's function; the caller gets it
+            outcome = failed(error, 0.0)
+        return execution.finish(outcome, now)
+
+
+class FallbackLeaf(Leaf):
+    """One row after the other, until one does not fail."""
+
+    def __init__(
+        self, plans: tuple[Plan, ...], address: Address, budget: BudgetFlow[Any] | None
+    ) -> None:
+        self.plans = plans
+        self._address = address
+        self._budget = budget
+
+    def enter(self, execution: Execution, now: float) -> Step:
+        """Begin with the first row."""
+        execution.sides = []
+        return self._begin(execution, now)
+
+    def after(self, execution: Execution, step: Step, now: float) -> Step:
+        """Go on to the next row when one has failed."""
+        if step is not Step.FINISH:
+            return step
+        outcome = execution.adopt()
+        tried = execution.sides
+        tried.append(outcome)
+        if len(tried) < len(self.plans) and _to_be_replaced(outcome):
+            reason = self._obstacle(execution, self.plans[len(tried)], now)
+            self._report(execution, outcome, reason, now)
+            if not reason:
+                return self._begin(execution, now)
+        if outcome.failed:
+            outcome = _first_of(tried, "the fallback")
+        return execution.finish(outcome, now)
+
+    def _begin(self, execution: Execution, now: float) -> Step:
+        child = execution.child = execution.spawn(self.plans[len(execution.sides)])
+        return self.after(execution, child.start(now), now)
+
+    def _obstacle(self, execution: Execution, plan: Plan, now: float) -> str:
+        if execution.call.committed:
+            return "committed"
+        if not _paid(execution, plan, self._budget, now):
+            return "budget"
+        return ""
+
+    def _report(self, execution: Execution, outcome: Outcome, reason: str, now: float) -> None:
+        about = {
+            "stack": self._address.stack,
+            "policy": self._address.policy,
+            "method": execution.call.method.name,
+            "code": outcome.code.name,
+        }
+        self._address.emitter.emit(
+            FallbackSkipped(**about, at=now, reason=reason)
+            if reason
+            else FallbackUsed(**about, at=now)
+        )
+
+
+class RaceLeaf(Leaf):
+    """All rows at once; the driver runs them, the first success ends it."""
+
+    def __init__(
+        self, plans: tuple[Plan, ...], address: Address, budget: BudgetFlow[Any] | None
+    ) -> None:
+        self.plans = plans
+        self._address = address
+        self._budget = budget
+
+    def enter(self, execution: Execution, now: float) -> Step:
+        """Ask the driver to run the branches that the budget allows."""
+        branches = [execution.spawn(self.plans[0])]
+        for plan in self.plans[1:]:
+            if not _paid(execution, plan, self._budget, now):
+                break
+            branches.append(execution.spawn(plan))
+        execution.branches = branches
+        self._address.emitter.emit(
+            RaceStarted(**self._about(execution), at=now, sides=len(branches))
+        )
+        return Step.RACE
+
+    def finished(self, execution: Execution, branch: Execution, now: float) -> Step:
+        """Take the result of one branch: the first success wins, the last failure ends it."""
+        outcome = branch.outcome
+        if not outcome.failed:
+            side = execution.branches.index(branch)
+            self._address.emitter.emit(RaceWon(**self._about(execution), at=now, side=side))
+            return execution.finish(outcome, now)
+        if not all(other.finished for other in execution.branches):
+            return Step.PENDING
+        outcomes = [other.outcome for other in execution.branches]
+        return execution.finish(_first_of(outcomes, "the other side of the race"), now)
+
+    def _about(self, execution: Execution) -> dict[str, str]:
+        return {
+            "stack": self._address.stack,
+            "policy": self._address.policy,
+            "method": execution.call.method.name,
+        }
+
+
+def _to_be_replaced(outcome: Outcome) -> bool:
+    if outcome.code is Code.CANCELLED:
+        return False
+    return outcome.refusal is not None or outcome.kind is not Kind.SUCCESS
+
+
+def _first_of(outcomes: list[Outcome], what: str) -> Outcome:
+    """Return the first outcome, with what became of the others as notes."""
+    first, *others = outcomes
+    first.notes += tuple(f"{what} failed too: {other.describe()}" for other in others)
+    return first
+

@@ -1,0 +1,135 @@
+"""A stack's expression, compiled: a flat row of running policies with something at its end.
+
+`A + B + C` becomes one row. A `|` or `&` ends a row and begins two, so `(A | B) + C` is a fallback
+between the rows `A + C` and `B + C`, in which C is the same running policy. Changing a parameter
+never compiles again; only another expression does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ninelives_grpc.errors import ConfigError
+from ninelives_grpc.policies.budget import Budget, RetryBudget
+from ninelives_grpc.policies.policy import Address, Live, Policy, Role
+from ninelives_grpc.policies.respond import RespondFlow
+from ninelives_grpc.policies.retry import Retry, RetryFlow
+from ninelives_grpc.stacks.algebra import Fallback, Nested, Race, Wrap
+from ninelives_grpc.stacks.leaves import FallbackLeaf, Leaf, RaceLeaf, RespondLeaf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ninelives_grpc.events import Emitter
+    from ninelives_grpc.policies.budget import BudgetFlow
+    from ninelives_grpc.stacks.algebra import Expression
+
+
+class Plan:
+    """What a call passes through, from the outside in.
+
+    Attributes:
+        layers: Running policies, outermost first.
+        leaf: What comes then; None is one attempt, over the wire or of the function.
+        repeats: Whether one call can take another number of attempts than one.
+        attempts: Whether there is any attempt in it.
+        races: Whether attempts can run at once.
+        roles: What kinds of policy occur in it, also beyond the leaf.
+    """
+
+    __slots__ = ("attempts", "layers", "leaf", "races", "repeats", "roles")
+
+    def __init__(self, layers: tuple[Live[Any], ...], leaf: Leaf | None) -> None:
+        self.layers = layers
+        self.leaf = leaf
+        inner = () if leaf is None else leaf.plans
+        self.roles: frozenset[Role] = frozenset({layer.role for layer in layers}).union(
+            *(plan.roles for plan in inner)
+        )
+        self.repeats = leaf is not None or Role.RETRY in self.roles
+        self.attempts = leaf is None or any(plan.attempts for plan in inner)
+        self.races = isinstance(leaf, RaceLeaf) or any(plan.races for plan in inner)
+
+
+class Compiler:
+    """Turns the expression of one stack into a plan, and keeps the running policies it makes.
+
+    The same policy object is the same running policy wherever it stands in the expression.
+
+    Attributes:
+        policies: Running policies by name, outermost first.
+    """
+
+    def __init__(
+        self, stack: str, expression: Expression, emitter: Emitter, now: Callable[[], float]
+    ) -> None:
+        self.policies: dict[str, Live[Any]] = {}
+        self._stack = stack
+        self._emitter = emitter
+        self._now = now
+        self._lives: dict[int, Live[Any]] = {}
+        retries = [node for node in expression.walk() if isinstance(node, Retry)]
+        given = [retry.budget for retry in retries if retry.budget is not None]
+        self._budget: Budget = given[0] if given else RetryBudget()
+        self.plan = self._compile([(self, expression)])
+
+    def budget(self, policy: Budget | None = None) -> BudgetFlow[Any]:
+        """Return the running budget: of a policy that brings its own, or the stack's."""
+        live: BudgetFlow[Any] = self.live(policy or self._budget)  # type: ignore[assignment]
+        return live
+
+    def live(self, policy: Policy) -> Live[Any]:
+        """Return the running policy of a declaration, made and named at its first occurrence."""
+        live = self._lives.get(id(policy))
+        if live is None:
+            address = self.address(policy.name, policy.default_name())
+            made = policy.live(address)
+            self._lives[id(policy)] = live = made
+            self.policies[address.policy] = live
+            if isinstance(policy, Retry) and isinstance(live, RetryFlow):
+                live.budget = self.budget(policy.budget)
+        return live
+
+    def address(self, name: str, default: str) -> Address:
+        """Find a free address: the given name, or the default, numbered if it is taken."""
+        if name in self.policies:
+            msg = f"two policies are named {name!r}; each needs a name of its own"
+            raise ConfigError(msg, path=self._stack)
+        number = 1
+        free = name or default
+        while free in self.policies:
+            number += 1
+            free = f"{default}_{number}"
+        return Address(stack=self._stack, policy=free, emitter=self._emitter, now=self._now)
+
+    def _compile(self, row: list[tuple[Compiler, Expression]]) -> Plan:
+        """Compile a row of expressions, outermost first, each with the compiler of its stack."""
+        layers: list[Live[Any]] = []
+        while row:
+            (owner, item), *rest = row
+            match item:
+                case Nested():
+                    row = [(item.compiler, item.expression), *rest]
+                case Wrap():
+                    row = [(owner, item.left), (owner, item.right), *rest]
+                case Fallback() | Race():
+                    sides = [self._compile([(owner, side), *rest]) for side in item.parts()]
+                    return Plan(tuple(layers), owner.choice(item, sides))
+                case Policy():
+                    live = owner.live(item)
+                    if isinstance(live, RespondFlow):
+                        return Plan(tuple(layers), RespondLeaf(live))
+                    layers.append(live)
+                    row = rest
+                case _:
+                    msg = f"{item!r} is not a policy; compose policies and stacks"
+                    raise ConfigError(msg, path=self._stack)
+        return Plan(tuple(layers), None)
+
+    def choice(self, item: Fallback | Race, sides: list[Plan]) -> Leaf:
+        """Make the end of a row at which it goes on in two or more."""
+        address = self.address("", type(item).__name__.lower())
+        paid = any(side.attempts for side in sides[1:])
+        budget = self.budget() if paid else None
+        kind = FallbackLeaf if isinstance(item, Fallback) else RaceLeaf
+        return kind(tuple(sides), address, budget)

@@ -1,0 +1,137 @@
+"""Drive an execution in the thread of the caller."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, TypeVar
+
+from ninelives_grpc.call import Call, Method, ServedCall, serving
+from ninelives_grpc.errors import TimedOut
+from ninelives_grpc.outcome import Outcome, failed, succeeded
+from ninelives_grpc.stacks.edge import channel_closed, inherited_deadline, result_of
+from ninelives_grpc.stacks.execution import Execution
+from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE, PENDING, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ninelives_grpc.clock import Clock
+    from ninelives_grpc.stacks.stack import Stack
+
+R = TypeVar("R")
+
+
+def call(stack: Stack, method: Method, function: Callable[[], R]) -> R:
+    """Call a function under the policies of a stack."""
+    clock = stack.clock
+    now = clock.now()
+    made = Call(method, now, inherited=inherited_deadline(now))
+    execution = Execution(stack.plan, made, None)
+
+    def attempt(row: Execution, _: float) -> Outcome:
+        token = None
+        if row.deadline is not None:
+            token = serving.set(ServedCall(method, row.deadline, clock.now, lambda: False))
+        try:
+            value = function()
+        except Exception as error:  # noqa: BLE001 - it becomes the outcome
+            return failed(error, 0.0)
+        finally:
+            if token is not None:
+                serving.reset(token)
+        late = 0.0 if row.deadline is None else clock.now() - row.deadline
+        if late > 0:
+            details = f"{method.name} returned {late:.3g} s after its time limit"
+            return failed(TimedOut(details, stack=stack.name), 0.0)
+        return succeeded(0.0, value)
+
+    try:
+        drive(execution, attempt, clock, now)
+    finally:
+        stack.recorder.ended(made, execution.outcome, clock.now())
+    value: R = result_of(execution, stack.name).value  # type: ignore[assignment]
+    return value
+
+
+def drive(
+    execution: Execution,
+    attempt: Callable[[Execution, float], Outcome],
+    clock: Clock,
+    now: float,
+) -> float:
+    """Do what the execution says until it is over; permits are given back whatever happens.
+
+    Args:
+        execution: The call.
+        attempt: Makes one attempt, told the row it is for and the time; its duration is filled in.
+        clock: Tells the time and waits.
+        now: The time.
+
+    Returns:
+        The time at the end.
+    """
+    try:
+        step = execution.start(now)
+        while step is not FINISH:
+            if step is ATTEMPT:
+                child = execution.child
+                outcome = attempt(execution if child is None else child.current(), now)
+                ended = clock.now()
+                outcome.duration = ended - now
+                now = ended
+                step = execution.settle(outcome, now)
+            elif step is PAUSE:
+                pause(execution, clock)
+                now = clock.now()
+                step = execution.resume(now)
+            else:
+                step = _race(execution, attempt, clock)
+                now = clock.now()
+    except BaseException as error:
+        execution.cancel(clock.now(), error)
+        raise
+    return now
+
+
+def pause(execution: Execution, clock: Clock) -> None:
+    """Wait as long as the execution says."""
+    row = execution.current()
+    woken = threading.Event()
+    wait, lifetime = row.wait, row.call.lifetime
+    if wait is not None:
+        wait.wake = woken.set
+        if wait.ready:
+            return
+    if lifetime is None:
+        clock.wait(woken, row.until)
+        return
+    call_off = lifetime.on_close(woken.set)
+    clock.wait(woken, row.until)
+    call_off()
+    if lifetime.closed:
+        raise channel_closed()
+
+
+def _race(
+    execution: Execution, attempt: Callable[[Execution, float], Outcome], clock: Clock
+) -> Step:
+    """Run each branch in a thread; a function can not be stopped, so a loser runs to its end."""
+    ended: SimpleQueue[Execution] = SimpleQueue()
+
+    def run(branch: Execution) -> None:
+        try:
+            drive(branch, attempt, clock, clock.now())
+        finally:
+            ended.put(branch)
+
+    for branch in execution.current().branches:
+        context = contextvars.copy_context()
+        threading.Thread(
+            target=context.run, args=(run, branch), name="ninelives-race", daemon=True
+        ).start()
+    step = PENDING
+    while step is PENDING:
+        step = execution.branch_finished(ended.get(), clock.now())
+    return step

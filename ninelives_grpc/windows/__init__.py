@@ -1,0 +1,1 @@
+"""Small, pure data structures that policies and observers share."""
