@@ -149,7 +149,7 @@ class LocalError(NinelivesError, grpc.RpcError, grpc.Call, Future):
         """Show class, code and details."""
         return f"<{type(self).__name__} {self}>"
 
-    def __reduce__(self) -> tuple[Callable[..., Self], tuple[object, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., LocalError], tuple[object, ...]]:
         """Survive `copy` and `pickle`."""
         fields = (self._text, self._status, self.stack, self.policy, self.retry_after)
         return _rebuild, (type(self), *fields)
@@ -178,19 +178,19 @@ class LocalError(NinelivesError, grpc.RpcError, grpc.Call, Future):
         """Return True: it has ended."""
         return True
 
-    def result(self, timeout: float | None = None) -> NoReturn:  # noqa: ARG002
+    def result(self, timeout: float | None = None) -> NoReturn:
         """Raise itself, at once."""
         raise self
 
-    def exception(self, timeout: float | None = None) -> Self:  # noqa: ARG002
+    def exception(self, timeout: float | None = None) -> Self:
         """Return itself, at once."""
         return self
 
-    def traceback(self, timeout: float | None = None) -> TracebackType | None:  # noqa: ARG002
+    def traceback(self, timeout: float | None = None) -> TracebackType | None:
         """Return the traceback, if it was raised."""
         return self.__traceback__
 
-    def add_callback(self, callback: Callable[[], None]) -> bool:  # noqa: ARG002
+    def add_callback(self, callback: Callable[[], None]) -> bool:
         """Return False, as gRPC does for a call that has ended."""
         return False
 

@@ -84,7 +84,7 @@ class RetryAttempt(Event):
 class RetryExhausted(Event):
     """A failed attempt will not be repeated.
 
-    `reason` is one of max_attempts, budget, deadline, not_retryable, committed, pushback, cancelled.
+    `reason` is max_attempts, budget, deadline, not_retryable, committed, pushback or cancelled.
     """
 
     attempts: int
@@ -94,7 +94,7 @@ class RetryExhausted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitOpened(Event):
-    """Calls are refused from now on, for `duration` seconds; `key` names the circuit in its scope."""
+    """Calls are refused for `duration` seconds; `key` names the circuit in its scope."""
 
     key: str
     duration: float

@@ -12,7 +12,7 @@ import grpc
 from ninelives_grpc.errors import PUSHBACK_KEY, LocalError, Refused, TimedOut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from ninelives_grpc.policies.gate import Refusal
 
@@ -20,6 +20,8 @@ Code = grpc.StatusCode
 
 STOP_PUSHBACK = -1.0
 """A pushback that says "do not retry", or that cannot be read, which gRFC A6 treats alike."""
+
+_LOST = "Internal error from Core"
 
 FAILURES = frozenset(
     {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.DATA_LOSS, Code.UNKNOWN}
@@ -53,6 +55,8 @@ class Outcome:
         value: What the work returned, where the driver needs it.
         local: Whether `value` is an answer of our own and not the backend's.
         timed_out: Whether a time limit of ours ran out, and not the caller's deadline.
+        lost: Whether gRPC has lost the status that the server sent. Under asyncio a write that
+            fails because the server has ended the call is reported in place of the reason.
         notes: What to add to the error, such as how the fallback failed.
     """
 
@@ -62,6 +66,7 @@ class Outcome:
         "error",
         "kind",
         "local",
+        "lost",
         "notes",
         "pushback",
         "refusal",
@@ -69,7 +74,7 @@ class Outcome:
         "value",
     )
 
-    def __init__(  # noqa: PLR0913, PLR0917 - see the class
+    def __init__(
         self,
         kind: Kind,
         code: Code,
@@ -87,6 +92,7 @@ class Outcome:
         self.refusal = refusal
         self.value = value
         self.local = False
+        self.lost = False
         self.timed_out = False
         self.notes: tuple[str, ...] = ()
 
@@ -106,8 +112,7 @@ class Outcome:
         """Say in one line how it ended, for notes and logs."""
         if self.refusal is not None:
             return f"{self.code.name}: {self.refusal.details}"
-        details = getattr(self.error, "details", None)
-        return f"{self.code.name}: {details() if callable(details) else self.error}"
+        return f"{self.code.name}: {_details(self.error)}"
 
     def __repr__(self) -> str:
         """Show kind, code and milliseconds."""
@@ -121,9 +126,9 @@ Classifier = "Callable[[Outcome], Kind | None]"
 def classify(code: Code, pushback: float | None = None) -> Kind:
     """Return what a status code teaches.
 
-    A Python server turns an uncaught exception into UNKNOWN, so that is a failure. RESOURCE_EXHAUSTED
-    and any reply with a pushback are ignored: breakers that count them lower the goodput of an
-    overloaded server that is alive.
+    A Python server turns an uncaught exception into UNKNOWN, so that is a failure.
+    RESOURCE_EXHAUSTED and any reply with a pushback are ignored: breakers that count them lower the
+    goodput of an overloaded server that is alive.
     """
     if code in FAILURES:
         return Kind.FAILURE if pushback is None else Kind.IGNORED
@@ -154,7 +159,9 @@ def failed(error: BaseException, duration: float) -> Outcome:
         if isinstance(error, Refused):
             return Outcome(Kind.IGNORED, code, duration, error)
         pushback = pushback_of(error)
-    return Outcome(classify(code, pushback), code, duration, error, pushback)
+    outcome = Outcome(classify(code, pushback), code, duration, error, pushback)
+    outcome.lost = code is Code.INTERNAL and _details(error) == _LOST
+    return outcome
 
 
 def code_of(error: BaseException) -> Code:
@@ -190,6 +197,11 @@ def parse_pushback(metadata: Iterable[tuple[str, str | bytes]] | None) -> float 
                 return STOP_PUSHBACK
             return milliseconds / 1000 if milliseconds >= 0 else STOP_PUSHBACK
     return None
+
+
+def _details(error: BaseException | None) -> str:
+    details = getattr(error, "details", None)
+    return str(details() if callable(details) else error)
 
 
 __all__ = [

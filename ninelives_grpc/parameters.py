@@ -8,7 +8,6 @@ it whole. `Adaptive` is the handle by which one value of the snapshot is read an
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import types
 import typing
@@ -108,7 +107,7 @@ class Spec:
         return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
 
 
-def parameter(  # noqa: PLR0913 - a declaration reads best in one call
+def parameter(
     *,
     default: T = _REQUIRED,
     low: float | None = None,
@@ -148,19 +147,34 @@ def policy(cls: type[T]) -> type[T]:
     return dataclasses.dataclass(frozen=True, kw_only=True, repr=False, eq=False)(cls)
 
 
-@functools.cache
+_SPECS: dict[type, dict[str, Spec]] = {}
+
+
 def specs(cls: type) -> dict[str, Spec]:
     """Return the parameters that a policy class declares, by name, in order of declaration."""
+    found = _SPECS.get(cls)
+    if found is None:
+        found = _SPECS[cls] = _specs(cls)
+    return found
+
+
+def _specs(cls: type[Any]) -> dict[str, Spec]:
     hints = typing.get_type_hints(cls)
+    fields = dataclasses.fields(cls)
     return {
-        field.name: _spec(field, hints[field.name])
-        for field in dataclasses.fields(cls)
-        if _KEY in field.metadata
+        field.name: _spec(field, hints[field.name]) for field in fields if _KEY in field.metadata
     }
 
 
+def settings(cls: type[Any]) -> dict[str, bool]:
+    """Return the names of all that can be set on a policy class, and whether they must be."""
+    return {field.name: field.default is dataclasses.MISSING for field in dataclasses.fields(cls)}
+
+
 def _spec(field: dataclasses.Field[Any], hint: object) -> Spec:
-    arms = typing.get_args(hint) if typing.get_origin(hint) in {typing.Union, types.UnionType} else ()
+    arms = (
+        typing.get_args(hint) if typing.get_origin(hint) in {typing.Union, types.UnionType} else ()
+    )
     kinds = [arm for arm in arms or (hint,) if arm is not type(None)]
     default = None if field.default is dataclasses.MISSING else field.default
     return Spec(
@@ -172,7 +186,7 @@ def _spec(field: dataclasses.Field[Any], hint: object) -> Spec:
     )
 
 
-def validated(snapshot: Any, path: str) -> None:  # noqa: ANN401 - any policy
+def validated(snapshot: Any, path: str) -> None:
     """Check and normalize every parameter of a new snapshot in place.
 
     Raises:

@@ -17,8 +17,8 @@ EXEMPT = (
     "grpc.channelz.v1.Channelz/*",
     "ninelives_control.v1.ControlService/*",
 )
-"""Methods that `Routes` leave alone on a server unless told otherwise: what operates the service must
-answer when nothing else does."""
+"""Methods that a server's stack leaves alone unless `Routes` say otherwise: what operates a service
+must answer when nothing else does."""
 
 
 class Routes:

@@ -1,0 +1,1 @@
+"""How stacks hook into gRPC: channels and servers, sync and asyncio."""

@@ -22,7 +22,7 @@ T = TypeVar("T")
 class LocalAnswer(grpc.Call, Future, Generic[T]):
     """A sync call that ended well without a server: `Call`, `Future` and iterator."""
 
-    def __init__(self, value: Any, *, streaming: bool = False) -> None:  # noqa: ANN401
+    def __init__(self, value: Any, *, streaming: bool = False) -> None:
         """Hold a message, or an iterable of messages."""
         self._value = value
         self._messages: Iterator[T] = iter(value if streaming else ())
@@ -72,18 +72,18 @@ class LocalAnswer(grpc.Call, Future, Generic[T]):
         """Return True: it has ended."""
         return True
 
-    def result(self, timeout: float | None = None) -> Any:  # noqa: ARG002, ANN401
+    def result(self, timeout: float | None = None) -> Any:
         """Return the message; a stream has none, as in gRPC."""
         return None if self._streaming else self._value
 
-    def exception(self, timeout: float | None = None) -> None:  # noqa: ARG002
+    def exception(self, timeout: float | None = None) -> None:
         """Return None: it ended well."""
 
-    def traceback(self, timeout: float | None = None) -> TracebackType | None:  # noqa: ARG002
+    def traceback(self, timeout: float | None = None) -> TracebackType | None:
         """Return None: it ended well."""
         return None
 
-    def add_callback(self, callback: Callable[[], None]) -> bool:  # noqa: ARG002
+    def add_callback(self, callback: Callable[[], None]) -> bool:
         """Return False, as gRPC does for a call that has ended."""
         return False
 
@@ -98,5 +98,3 @@ class LocalAnswer(grpc.Call, Future, Generic[T]):
     def __next__(self) -> T:
         """Return the next message."""
         return next(self._messages)
-
-

@@ -45,14 +45,21 @@ def time_left(row: Execution, now: float) -> float | None:
     return None if deadline is None else max(0.0, deadline - now)
 
 
-def request_metadata(call: Call) -> Any:  # noqa: ANN401 - whatever the application gave
+def request_metadata(call: Call) -> Any:
     """Return the metadata to send: from the second attempt on it says which one it is."""
     if call.attempts < 2:  # noqa: PLR2004
         return call.metadata
     return (*(call.metadata or ()), (ATTEMPT_KEY, str(call.attempts)))
 
 
-def outcome_of(ended: Any, duration: float, value: object = None) -> Outcome:  # noqa: ANN401
+def aio_metadata(call: Call) -> Any:
+    """Return the metadata to send under asyncio, as `request_metadata`."""
+    if call.attempts < 2:  # noqa: PLR2004
+        return call.metadata
+    return grpc.aio.Metadata(*(call.metadata or ()), (ATTEMPT_KEY, str(call.attempts)))
+
+
+def outcome_of(ended: Any, duration: float, value: object = None) -> Outcome:
     """Return the outcome of a gRPC call object that has ended."""
     code = ended.code()
     if code is Code.OK:

@@ -83,12 +83,12 @@ class ProtectedCall(grpc.RpcError, grpc.Call, Future, Generic[T]):
         ended = self._ended()
         return "" if ended is None else str(ended.debug_error_string() or "")
 
-    def trailing_metadata(self) -> Any:  # type: ignore[override]  # noqa: ANN401 - as gRPC gives it
+    def trailing_metadata(self) -> Any:
         """Return the trailing metadata of the last attempt, once the call is over."""
         ended = self._ended()
         return () if ended is None else ended.trailing_metadata()
 
-    def initial_metadata(self) -> Any:  # noqa: ANN401 - as gRPC gives it
+    def initial_metadata(self) -> Any:
         """Return the headers as soon as an attempt has some; from then on nothing is repeated."""
         driver, attempt = self._driver, None
         while True:
@@ -124,7 +124,7 @@ class ProtectedCall(grpc.RpcError, grpc.Call, Future, Generic[T]):
         """Tell whether it is under way."""
         return not self._driver.finished
 
-    def time_remaining(self) -> float | None:  # type: ignore[override] - None, as gRPC's own
+    def time_remaining(self) -> float | None:  # type: ignore[override]
         """Return the seconds left, or None without a deadline."""
         deadline = self._driver.execution.call.deadline
         return None if deadline is None else max(0.0, deadline - self._stack.clock.now())
@@ -138,7 +138,7 @@ class ProtectedCall(grpc.RpcError, grpc.Call, Future, Generic[T]):
         if not self._driver.when_finished(partial(fn, self)):
             fn(self)
 
-    def _ended(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - what to ask for the end
+    def _ended(self, timeout: float | None = None) -> Any:
         """Wait for the end, and return what knows about it; None is a local answer."""
         driver = self._driver
         with driver.changed:
@@ -167,7 +167,7 @@ class ProtectedCall(grpc.RpcError, grpc.Call, Future, Generic[T]):
         """
         driver: Driver | None = getattr(self, "_driver", None)
         if driver is not None and not driver.finished:
-            scheduler.later(0.0, lambda: None if driver.cancel() else None)
+            scheduler.later(0.0, driver.drop)
 
 
 class ProtectedStream(ProtectedCall[T]):
@@ -179,7 +179,7 @@ class ProtectedStream(ProtectedCall[T]):
         self._attempt: Any = None
         self._local: Iterator[T] | None = None
 
-    def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401
+    def result(self, timeout: float | None = None) -> Any:
         """Wait for the end; a stream has no result, as in gRPC."""
         self._ended(timeout)
         return super().result() if not self._driver.execution.outcome.local else None
@@ -222,7 +222,7 @@ class ProtectedStream(ProtectedCall[T]):
         raise self._ended()
 
 
-def _end_of(driver: Driver, stack: Stack) -> Any:  # noqa: ANN401 - what to ask for the end
+def _end_of(driver: Driver, stack: Stack) -> Any:
     """Return the object that knows how a call ended; None for a local answer."""
     outcome = driver.execution.outcome
     if not outcome.failed:

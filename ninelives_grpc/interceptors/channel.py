@@ -1,4 +1,4 @@
-"""Protect a sync channel by wrapping it: the fast path, and the one that keeps every promise."""
+"""Protect a sync channel by wrapping it: fast, and true to what a bare channel does."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ProtectedMethod:
         self._now = stack.clock.now
         self._others: dict[int, Any] = {}
 
-    def _on(self, target: Any) -> Any:  # noqa: ANN401 - a channel, and its multicallable
+    def _on(self, target: Any) -> Any:
         """Return gRPC's multicallable on the channel that an attempt goes to."""
         other = self._others.get(id(target))
         if other is None:
@@ -60,8 +60,8 @@ class ProtectedMethod:
     def _begin(
         self,
         timeout: float | None,
-        metadata: Any,  # noqa: ANN401 - as gRPC takes it
-        request: Any,  # noqa: ANN401 - a message, or an iterator of them
+        metadata: Any,
+        request: Any,
     ) -> tuple[Call, Replay[Any] | None]:
         """Begin a call, and keep the requests of a stream that may have to be sent again."""
         streams = self.streams_requests
@@ -69,26 +69,27 @@ class ProtectedMethod:
         call.lifetime = self._lifetime
         return call, Replay(request, call) if streams and self.stack.plan.repeats else None
 
-    def _start(  # noqa: PLR0913, PLR0917 - gRPC's arguments, passed through
+    def _start(
         self,
         start: Callable[[Stack, Call, Callable[[Execution], Any]], Any],
         name: str,
-        request: Any,  # noqa: ANN401
+        request: Any,
         timeout: float | None,
-        metadata: Any,  # noqa: ANN401
-        *rest: Any,  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        metadata: Any,
+        *rest: Any,
+    ) -> Any:
         """Start a call whose call object is returned."""
         call, replay = self._begin(timeout, metadata, request)
 
-        def begin(row: Execution) -> Any:  # noqa: ANN401 - gRPC's call object
+        def begin(row: Execution) -> Any:
             inner = self._inner if row.target is None else self._on(row.target)
-            return getattr(inner, name)(
-                request if replay is None else replay.attempt(),
-                time_left(row, self._now()),
-                request_metadata(call),
-                *rest,
+            messages = request if replay is None else replay.attempt()
+            attempt = getattr(inner, name)(
+                messages, time_left(row, self._now()), request_metadata(call), *rest
             )
+            if replay is not None:
+                attempt.add_callback(messages.end)
+            return attempt
 
         started = start(self.stack, call, begin)
         if replay is not None and not started.add_callback(replay.close):
@@ -99,27 +100,27 @@ class ProtectedMethod:
 class UnaryResponse(ProtectedMethod):
     """Methods that return one message: blocking, with their call object, or as a future."""
 
-    def __call__(  # noqa: D102, PLR0913, PLR0917 - gRPC's signature and documentation
+    def __call__(  # noqa: D102 - gRPC's signature and documentation
         self,
-        request: Any,  # noqa: ANN401
+        request: Any,
         timeout: float | None = None,
-        metadata: Any = None,  # noqa: ANN401
+        metadata: Any = None,
         credentials: grpc.CallCredentials | None = None,
-        wait_for_ready: bool | None = None,  # noqa: FBT001
+        wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:
         rest = (credentials, wait_for_ready, compression)
         if self.stack.plan.races:
             return self.future(request, timeout, metadata, *rest).result()
         return self._block("__call__", request, timeout, metadata, rest).value
 
-    def with_call(  # noqa: D102, PLR0913, PLR0917
+    def with_call(  # noqa: D102
         self,
-        request: Any,  # noqa: ANN401
+        request: Any,
         timeout: float | None = None,
-        metadata: Any = None,  # noqa: ANN401
+        metadata: Any = None,
         credentials: grpc.CallCredentials | None = None,
-        wait_for_ready: bool | None = None,  # noqa: FBT001
+        wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> tuple[Any, grpc.Call]:
         rest = (credentials, wait_for_ready, compression)
@@ -132,39 +133,40 @@ class UnaryResponse(ProtectedMethod):
         response_and_call: tuple[Any, grpc.Call] = outcome.value  # type: ignore[assignment]
         return response_and_call
 
-    def future(  # noqa: D102, PLR0913, PLR0917
+    def future(  # noqa: D102
         self,
-        request: Any,  # noqa: ANN401
+        request: Any,
         timeout: float | None = None,
-        metadata: Any = None,  # noqa: ANN401
+        metadata: Any = None,
         credentials: grpc.CallCredentials | None = None,
-        wait_for_ready: bool | None = None,  # noqa: FBT001
+        wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:
         rest = (credentials, wait_for_ready, compression)
         return self._start(future, "future", request, timeout, metadata, *rest)
 
     def _block(
         self,
         name: str,
-        request: Any,  # noqa: ANN401
+        request: Any,
         timeout: float | None,
-        metadata: Any,  # noqa: ANN401
+        metadata: Any,
         rest: tuple[Any, ...],
     ) -> Outcome:
         call, replay = self._begin(timeout, metadata, request)
 
         def attempt(row: Execution, now: float) -> Outcome:
             inner = self._inner if row.target is None else self._on(row.target)
+            messages = request if replay is None else replay.attempt()
             try:
                 value = getattr(inner, name)(
-                    request if replay is None else replay.attempt(),
-                    time_left(row, now),
-                    request_metadata(call),
-                    *rest,
+                    messages, time_left(row, now), request_metadata(call), *rest
                 )
             except grpc.RpcError as error:
                 return failed(error, 0.0)
+            finally:
+                if replay is not None:
+                    messages.end()
             return Outcome(Kind.SUCCESS, Code.OK, 0.0, None, None, None, value)
 
         try:
@@ -177,15 +179,15 @@ class UnaryResponse(ProtectedMethod):
 class StreamResponse(ProtectedMethod):
     """Methods that return a stream."""
 
-    def __call__(  # noqa: D102, PLR0913, PLR0917 - gRPC's signature and documentation
+    def __call__(  # noqa: D102 - gRPC's signature and documentation
         self,
-        request: Any,  # noqa: ANN401
+        request: Any,
         timeout: float | None = None,
-        metadata: Any = None,  # noqa: ANN401
+        metadata: Any = None,
         credentials: grpc.CallCredentials | None = None,
-        wait_for_ready: bool | None = None,  # noqa: FBT001
+        wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:
         rest = (credentials, wait_for_ready, compression)
         return self._start(stream, "__call__", request, timeout, metadata, *rest)
 
@@ -219,19 +221,19 @@ class ProtectedChannel(grpc.Channel):
         self._routes = routes
         self._lifetime = Lifetime()
 
-    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Return the multicallable of a method, protected by its stack."""
         return self._method(UnaryUnary, "unary_unary", method, args, kwargs)
 
-    def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Return the multicallable of a method, protected by its stack."""
         return self._method(UnaryStream, "unary_stream", method, args, kwargs)
 
-    def stream_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def stream_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Return the multicallable of a method, protected by its stack."""
         return self._method(StreamUnary, "stream_unary", method, args, kwargs)
 
-    def stream_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def stream_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Return the multicallable of a method, protected by its stack."""
         return self._method(StreamStream, "stream_stream", method, args, kwargs)
 
@@ -242,9 +244,9 @@ class ProtectedChannel(grpc.Channel):
         method: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:
         # Generated stubs pass `_registered_method` along with the serializers.
-        def make(channel: grpc.Channel) -> Any:  # noqa: ANN401
+        def make(channel: grpc.Channel) -> Any:
             return getattr(channel, kind)(method, *args, **kwargs)
 
         stack = self._routes(method)
@@ -255,7 +257,7 @@ class ProtectedChannel(grpc.Channel):
     def subscribe(
         self,
         callback: Callable[[grpc.ChannelConnectivity], None],
-        try_to_connect: bool = False,  # noqa: FBT001, FBT002 - gRPC's signature
+        try_to_connect: bool = False,
     ) -> None:
         """Hear of changes of the connection."""
         self._channel.subscribe(callback, try_to_connect)
@@ -284,6 +286,6 @@ class ProtectedChannel(grpc.Channel):
         self._lifetime.close()
         return self._channel.__exit__(exc_type, exc_val, exc_tb)
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+    def __getattr__(self, name: str) -> Any:
         """Show what else the channel has, such as what gRPC's own tools look for."""
         return getattr(self._channel, name)

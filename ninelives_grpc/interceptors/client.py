@@ -63,38 +63,38 @@ class ClientInterceptor(
         self._methods: dict[str, tuple[Method, Stack | None]] = {}
 
     def intercept_unary_unary(
-        self, continuation: Continuation, client_call_details: Any, request: Any  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        self, continuation: Continuation, client_call_details: Any, request: Any
+    ) -> Any:
         """Take a unary call through its stack."""
         return self._unary(continuation, client_call_details, request, streams_requests=False)
 
     def intercept_stream_unary(
-        self, continuation: Continuation, client_call_details: Any, request_iterator: Any  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        self, continuation: Continuation, client_call_details: Any, request_iterator: Any
+    ) -> Any:
         """Take a call with a request stream through its stack."""
         return self._unary(
             continuation, client_call_details, request_iterator, streams_requests=True
         )
 
     def intercept_unary_stream(
-        self, continuation: Continuation, client_call_details: Any, request: Any  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        self, continuation: Continuation, client_call_details: Any, request: Any
+    ) -> Any:
         """Take a call with a response stream through its stack."""
         return self._intercept(
             stream, continuation, client_call_details, request, streams_requests=False
         )
 
     def intercept_stream_stream(
-        self, continuation: Continuation, client_call_details: Any, request_iterator: Any  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        self, continuation: Continuation, client_call_details: Any, request_iterator: Any
+    ) -> Any:
         """Take a call with two streams through its stack."""
         return self._intercept(
             stream, continuation, client_call_details, request_iterator, streams_requests=True
         )
 
     def _unary(
-        self, continuation: Continuation, details: Any, request: Any, *, streams_requests: bool  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        self, continuation: Continuation, details: Any, request: Any, *, streams_requests: bool
+    ) -> Any:
         start = future if _returns_at_once(continuation) else _block
         return self._intercept(
             start, continuation, details, request, streams_requests=streams_requests
@@ -104,11 +104,11 @@ class ClientInterceptor(
         self,
         start: Callable[[Stack, Call, Callable[[Execution], Any]], Any],
         continuation: Continuation,
-        details: Any,  # noqa: ANN401
-        request: Any,  # noqa: ANN401
+        details: Any,
+        request: Any,
         *,
         streams_requests: bool,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:
         method, stack = self._route(details.method)
         if stack is None:
             return continuation(details, request)
@@ -121,7 +121,7 @@ class ClientInterceptor(
         )
         replay = Replay(request, call) if streams_requests and stack.plan.repeats else None
 
-        def begin(row: Execution) -> Any:  # noqa: ANN401 - gRPC's call object
+        def begin(row: Execution) -> Any:
             told = Details(
                 details.method,
                 time_left(row, stack.clock.now()),
@@ -130,7 +130,11 @@ class ClientInterceptor(
                 details.wait_for_ready,
                 details.compression,
             )
-            return continuation(told, request if replay is None else replay.attempt())  # type: ignore[arg-type]
+            messages = request if replay is None else replay.attempt()
+            attempt = continuation(told, messages)  # type: ignore[arg-type]
+            if replay is not None and (attempt.done() or not attempt.add_callback(messages.end)):
+                messages.end()
+            return attempt
 
         started = start(stack, call, begin)
         if replay is not None and (start is _block or not started.add_callback(replay.close)):
@@ -166,8 +170,9 @@ def _returns_at_once(continuation: Continuation) -> bool:
     return ".future." in getattr(continuation, "__qualname__", "")
 
 
-def _block(stack: Stack, call: Call, begin: Callable[[Execution], Any]) -> Any:  # noqa: ANN401
+def _block(stack: Stack, call: Call, begin: Callable[[Execution], Any]) -> Any:
     """Make the call in this thread, and return gRPC's object of it, or the error."""
+
     def attempt(row: Execution, _: float) -> Outcome:
         ended = begin(row)
         return outcome_of(ended, 0.0, ended)

@@ -84,6 +84,10 @@ class Driver:
         self._report()
         return True
 
+    def drop(self) -> None:
+        """End a call that nobody holds any more."""
+        self.cancel()
+
     def when_finished(self, callback: Callable[[], None]) -> bool:
         """Call back at the end; False, and no call, when that has passed."""
         with self.lock:
@@ -92,14 +96,14 @@ class Driver:
             self._callbacks.append(callback)
             return True
 
-    def next_attempt(self, after: Any) -> Any:  # noqa: ANN401 - gRPC's call object, or None
+    def next_attempt(self, after: Any) -> Any:
         """Wait for an attempt after the given one; None when the call ended without another."""
         with self.changed:
             while self.attempt is after and not self.finished:
                 self.changed.wait()
             return None if self.attempt is after else self.attempt
 
-    def read(self, attempt: Any) -> Any:  # noqa: ANN401 - a message
+    def read(self, attempt: Any) -> Any:
         """Return the first message of an attempt; from then on the call is committed.
 
         gRPC may report the end of the attempt while the message is on its way to the reader. The
@@ -125,19 +129,12 @@ class Driver:
 
     def _go(self, step: Step) -> None:
         """Take steps until there is something to wait for; the lock is held."""
-        while True:
-            if step is ATTEMPT:
-                step = self._attempt()
-            elif step is PAUSE:
-                self._wait()
-                return
-            elif step is RACE:
-                step = self._race()
-            elif step is FINISH:
-                self._finish()
-                return
-            else:
-                return
+        while step is ATTEMPT or step is RACE:
+            step = self._attempt() if step is ATTEMPT else self._race()
+        if step is PAUSE:
+            self._wait()
+        elif step is FINISH:
+            self._finish()
 
     def _attempt(self) -> Step:
         clock, row = self._stack.clock, self.execution.current()
@@ -158,7 +155,7 @@ class Driver:
             return PENDING
         return self.execution.settle(self._outcome(attempt), clock.now())
 
-    def _ended(self, attempt: Any) -> None:  # noqa: ANN401
+    def _ended(self, attempt: Any) -> None:
         """Hear from gRPC that an attempt is over."""
         with self.lock:
             if self._reading:
@@ -167,12 +164,24 @@ class Driver:
             self._judge(attempt)
         self._report()
 
-    def _judge(self, attempt: Any) -> None:  # noqa: ANN401
+    def _judge(self, attempt: Any) -> None:
         if attempt is not self.attempt or self.finished:
             return
-        self._go(self.execution.settle(self._outcome(attempt), self._stack.clock.now()))
+        self._guard(lambda: self.execution.settle(self._outcome(attempt), self._stack.clock.now()))
 
-    def _outcome(self, attempt: Any) -> Outcome:  # noqa: ANN401
+    def _guard(self, decide: Callable[[], Step]) -> None:
+        """Go on as decided; should a function of the application raise, end the call with that.
+
+        This runs in a thread of gRPC or the scheduler, where nobody would hear of it.
+        """
+        try:
+            self._go(decide())
+        except Exception as error:
+            _LOGGER.exception("a policy failed for %s", self.execution.call.method.name)
+            self.execution.cancel(self._stack.clock.now(), error)
+            self._finish()
+
+    def _outcome(self, attempt: Any) -> Outcome:
         ended = self._first_message or self._stack.clock.now()
         return outcome_of(attempt, ended - self._started)
 
@@ -196,7 +205,7 @@ class Driver:
                 return
             self._stop_waiting()
             self._pause += 1
-            self._go(self.execution.resume(self._stack.clock.now()))
+            self._guard(lambda: self.execution.resume(self._stack.clock.now()))
         self._report()
 
     def _race(self) -> Step:
@@ -205,7 +214,7 @@ class Driver:
         for row in self.execution.current().branches:
             branch = Driver(self._stack, row, self._begin, self)
             self._branches.append(branch)
-            branch._go(row.start(now))  # noqa: SLF001 - our own class
+            branch._go(row.start(now))
             if branch.finished:
                 step = self._branch_finished(branch)
             if step is not PENDING:
@@ -220,7 +229,7 @@ class Driver:
             self.attempt = winner.attempt
             for other in self._branches:
                 if not other.finished:
-                    other._abandon()  # noqa: SLF001 - our own class
+                    other._abandon()
                     other.finished = True
             self._branches = []
         return step
@@ -229,7 +238,7 @@ class Driver:
         """Cancel what is under way, and give back every permit."""
         for branch in self._branches:
             if not branch.finished:
-                branch._abandon()  # noqa: SLF001 - our own class
+                branch._abandon()
                 branch.finished = True
         self.execution.cancel(self._stack.clock.now())
         self.finished = True
@@ -252,11 +261,11 @@ class Driver:
             if not self.finished or self._reported:
                 return
             self._reported = True
-            if parent is not None and not parent.finished and self in parent._branches:  # noqa: SLF001
-                parent._go(parent._branch_finished(self))  # noqa: SLF001 - our own class
+            if parent is not None and not parent.finished and self in parent._branches:
+                parent._go(parent._branch_finished(self))
             callbacks, self._callbacks = self._callbacks, []
         if parent is not None:
-            parent._report()  # noqa: SLF001 - our own class
+            parent._report()
             return
         execution = self.execution
         self._stack.recorder.ended(execution.call, execution.outcome, self._stack.clock.now())

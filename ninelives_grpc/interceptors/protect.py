@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from ninelives_grpc.stacks.stack import Stack
 
 
-def blocking(
-    stack: Stack, call: Call, attempt: Callable[[Execution, float], Outcome]
-) -> Outcome:
+def blocking(stack: Stack, call: Call, attempt: Callable[[Execution, float], Outcome]) -> Outcome:
     """Make the call in this thread, and return its outcome, or raise its error."""
     execution = Execution(stack.plan, call, call.deadline)
     try:
@@ -39,7 +37,7 @@ def blocking(
     return result_of(execution, stack.name)
 
 
-def future(stack: Stack, call: Call, begin: Callable[[Execution], Any]) -> Any:  # noqa: ANN401
+def future(stack: Stack, call: Call, begin: Callable[[Execution], Any]) -> Any:
     """Start a call with a unary response, and return its call object.
 
     Args:
@@ -50,7 +48,7 @@ def future(stack: Stack, call: Call, begin: Callable[[Execution], Any]) -> Any: 
     return _start(stack, call, begin, streaming=False)
 
 
-def stream(stack: Stack, call: Call, begin: Callable[[Execution], Any]) -> Any:  # noqa: ANN401
+def stream(stack: Stack, call: Call, begin: Callable[[Execution], Any]) -> Any:
     """Start a call with a response stream, and return its call object; `begin` as in `future`.
 
     Raises:
@@ -70,9 +68,7 @@ def no_race_of_streams(stack: Stack, call: Call) -> ConfigError:
     return ConfigError(msg, path=stack.name)
 
 
-def _start(
-    stack: Stack, call: Call, begin: Callable[[Execution], Any], *, streaming: bool
-) -> Any:  # noqa: ANN401 - gRPC's call object or one of ours
+def _start(stack: Stack, call: Call, begin: Callable[[Execution], Any], *, streaming: bool) -> Any:
     execution = Execution(stack.plan, call, call.deadline)
     try:
         step = execution.start(call.started)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,101 +26,123 @@ def size_of(message: object) -> int:
 
 
 class Buffer(Generic[T]):
-    """Messages that were sent, kept until the call is committed.
+    """The messages of a stream by position, kept until the call is committed.
 
     When they outgrow the buffer, the call is marked as committed: it can not be repeated any more.
+
+    Attributes:
+        end: Position after the last message there is.
     """
 
     def __init__(self, call: Call) -> None:
         """Keep what is sent for this call."""
-        self.messages: list[T] = []
         self._call = call
+        self._messages: list[T] = []
+        self._start = 0
         self._bytes = 0
+        self.end = 0
 
     def keep(self, message: T) -> None:
         """Keep one more."""
-        self.messages.append(message)
+        self._messages.append(message)
+        self.end += 1
         self._bytes += size_of(message)
-        if self._bytes > MAX_BYTES or len(self.messages) > MAX_MESSAGES:
+        if self._bytes > MAX_BYTES or self.end > MAX_MESSAGES:
             self._call.committed = True
+
+    def take(self, position: int) -> T:
+        """Return a message; once nothing can be repeated, forget it and those before it."""
+        index = position - self._start
+        message = self._messages[index]
+        if self._call.committed:
+            del self._messages[: index + 1]
+            self._start = position + 1
+        return message
 
 
 class Replay(Generic[T]):
     """Hands the messages of one iterator to one attempt after the other.
 
-    gRPC reads requests in a thread of its own for each attempt. That of an abandoned attempt may
-    still be waiting inside the application's iterator: what it gets there goes to the buffer, and so
-    to the attempt that is under way.
+    gRPC reads requests in a thread of its own for each attempt. That of an attempt that has ended
+    may still be waiting inside the application's iterator: what it gets there goes to the buffer,
+    and so to the attempt that is under way.
     """
 
     def __init__(self, source: Iterator[T], call: Call) -> None:
         """Read from `source`, once."""
+        self.call = call
+        self.buffer: Buffer[T] = Buffer(call)
+        self.changed = threading.Condition()
+        self.ended: BaseException | None = None
         self._source = source
-        self._call = call
-        self._buffer: Buffer[T] = Buffer(call)
-        self._dropped = 0
-        self._changed = threading.Condition()
         self._pulling = False
-        self._ended: BaseException | None = None
+
+    def attempt(self) -> ReplayAttempt[T]:
+        """Return the messages from the first one on, for one attempt."""
+        return ReplayAttempt(self)
 
     def close(self) -> None:
         """End all attempts that wait for a message: the call is over."""
-        with self._changed:
-            if self._ended is None:
-                self._ended = StopIteration()
-            self._changed.notify_all()
+        with self.changed:
+            self.ended = self.ended or StopIteration()
+            self.changed.notify_all()
 
-    def attempt(self) -> Iterator[T]:
-        """Return the messages from the first one on, for one attempt."""
-        position = 0
-        while True:
-            with self._changed:
-                message = self._take(position)
-                position += 1
-            if message is _END:
-                if self._ended is not None and not isinstance(self._ended, StopIteration):
-                    raise self._ended
-                return
-            yield message  # type: ignore[misc]
-
-    def _take(self, position: int) -> T | object:
-        """Return the message at a position, from the buffer or the source; the lock is held."""
-        while True:
-            kept = self._buffer.messages
-            if position - self._dropped < len(kept):
-                message = kept[position - self._dropped]
-                if self._call.committed:
-                    # Nobody will ask for it again.
-                    del kept[: position - self._dropped + 1]
-                    self._dropped = position + 1
-                return message
-            if self._ended is not None:
-                return _END
-            if self._pulling:
-                self._changed.wait()
-            else:
-                self._pull()
-
-    def _pull(self) -> None:
-        """Ask the source for one message, without the lock: it may take its time."""
-        self._pulling = True
-        self._changed.release()
-        try:
-            message, ended = next(self._source), None
-        except BaseException as error:  # noqa: BLE001 - it belongs to every attempt
-            ended = error
-        finally:
-            self._changed.acquire()
-            self._pulling = False
-            self._changed.notify_all()
-        if ended is None:
-            self._buffer.keep(message)
+    def pull(self) -> None:
+        """Get another message, or wait while somebody else does; the lock is held."""
+        if self._pulling:
+            self.changed.wait()
             return
-        if self._ended is None:
-            self._ended = ended
-        if not isinstance(ended, StopIteration):
+        self._pulling = True
+        # Without the lock: the application's iterator may take its time.
+        self.changed.release()
+        error: BaseException | None = None
+        try:
+            message = next(self._source)
+        except BaseException as raised:  # noqa: BLE001 - it belongs to every attempt
+            error = raised
+        finally:
+            self.changed.acquire()
+            self._pulling = False
+            self.changed.notify_all()
+        if error is None:
+            self.buffer.keep(message)
+            return
+        self.ended = self.ended or error
+        if not isinstance(error, StopIteration):
             # The stream can not be had again.
-            self._call.committed = True
+            self.call.committed = True
 
 
-_END = object()
+class ReplayAttempt(Generic[T]):
+    """The messages of a stream from the first one on; an iterator for gRPC."""
+
+    def __init__(self, replay: Replay[T]) -> None:
+        """Start with the first message."""
+        self._replay = replay
+        self._position = 0
+        self._over = False
+
+    def end(self) -> None:
+        """Take no more messages: the attempt is over, and they are for the next one."""
+        with self._replay.changed:
+            self._over = True
+            self._replay.changed.notify_all()
+
+    def __iter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __next__(self) -> T:
+        """Return the next message, from the buffer or the application."""
+        replay = self._replay
+        with replay.changed:
+            while not self._over:
+                if self._position < replay.buffer.end:
+                    self._position += 1
+                    return replay.buffer.take(self._position - 1)
+                if isinstance(replay.ended, StopIteration):
+                    break
+                if replay.ended is not None:
+                    raise replay.ended
+                replay.pull()
+        raise StopIteration

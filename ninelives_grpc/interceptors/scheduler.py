@@ -78,4 +78,4 @@ class Scheduler:
 
 
 scheduler = Scheduler()
-os.register_at_fork(after_in_child=scheduler._renew)  # noqa: SLF001 - a child has no thread
+os.register_at_fork(after_in_child=scheduler._renew)

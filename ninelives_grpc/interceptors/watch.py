@@ -27,7 +27,9 @@ class Watch:
 
     __slots__ = ("_execution", "_finalizer", "_lock", "_reference", "_stack", "_streaming")
 
-    def __init__(self, stack: Stack, execution: Execution, started: Any, *, streaming: bool) -> None:  # noqa: ANN401 - gRPC's call object
+    def __init__(
+        self, stack: Stack, execution: Execution, started: Any, *, streaming: bool
+    ) -> None:
         """Watch a call that has been started."""
         self._stack = stack
         self._execution = execution

@@ -1,0 +1,1 @@
+"""What can be said about a call: one policy a file."""

@@ -144,20 +144,20 @@ class RetryBudgetFlow(BudgetFlow[RetryBudget]):
             with self._lock:
                 self._tokens = min(policy.capacity, self._tokens + policy.ratio)
 
-    def _pay(self, now: float) -> bool:  # noqa: ARG002
+    def _pay(self, now: float) -> bool:
         policy = self.policy
         if policy.cost > self._tokens or self._tokens <= policy.threshold * policy.capacity:
             return policy.cost == 0
         self._tokens -= policy.cost
         return True
 
-    def left(self, now: float) -> float:  # noqa: ARG002
+    def left(self, now: float) -> float:
         """Return how many extra attempts could be paid right now."""
         policy = self.policy
         spare = max(0.0, self._tokens - policy.threshold * policy.capacity)
         return spare / policy.cost if policy.cost else float(policy.capacity)
 
-    def adopt(self, old: RetryBudget) -> None:  # noqa: ARG002
+    def adopt(self, old: RetryBudget) -> None:
         """Hold no more than fits now."""
         with self._lock:
             self._tokens = min(self._tokens, self.policy.capacity)
@@ -205,14 +205,14 @@ class ThrottleBudgetFlow(BudgetFlow[ThrottleBudget]):
         with self._lock:
             self._tokens = max(0.0, self._tokens - 1.0)
 
-    def _pay(self, now: float) -> bool:  # noqa: ARG002
+    def _pay(self, now: float) -> bool:
         return self._tokens > self.policy.capacity / 2
 
-    def left(self, now: float) -> float:  # noqa: ARG002
+    def left(self, now: float) -> float:
         """Return how many failures it would still take to stop extra attempts."""
         return max(0.0, self._tokens - self.policy.capacity / 2)
 
-    def adopt(self, old: ThrottleBudget) -> None:  # noqa: ARG002
+    def adopt(self, old: ThrottleBudget) -> None:
         """Hold no more than fits now."""
         with self._lock:
             self._tokens = min(self._tokens, self.policy.capacity)
@@ -303,7 +303,7 @@ class ConcurrencyBudgetFlow(BudgetFlow[ConcurrencyBudget]):
         self._running = 0
         self._extra = 0
 
-    def begin(self, now: float) -> None:  # noqa: ARG002
+    def begin(self, now: float) -> None:
         """Note that a call starts."""
         with self._lock:
             self._running += 1
@@ -324,7 +324,7 @@ class ConcurrencyBudgetFlow(BudgetFlow[ConcurrencyBudget]):
         self._extra += 1
         return True
 
-    def left(self, now: float) -> float:  # noqa: ARG002
+    def left(self, now: float) -> float:
         """Return how many extra attempts could be paid right now."""
         policy = self.policy
         return max(0.0, max(policy.minimum, policy.ratio * self._running) - self._extra)

@@ -105,7 +105,7 @@ class BulkheadGate(Gate[Bulkhead]):
             self._report(call, now, in_flight)
         return PERMIT
 
-    def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:  # noqa: ARG002
+    def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:
         """Free the place, and give it to the next in the queue."""
         with self._lock:
             self.in_flight -= 1
@@ -132,7 +132,7 @@ class BulkheadGate(Gate[Bulkhead]):
             self._report(call, now, in_flight)
         return PERMIT
 
-    def abandon(self, wait: Wait, now: float) -> None:  # noqa: ARG002
+    def abandon(self, wait: Wait, now: float) -> None:
         """Leave the queue, or pass the granted place on."""
         with self._lock:
             if wait.ready:
@@ -142,14 +142,14 @@ class BulkheadGate(Gate[Bulkhead]):
         for place in granted:
             place.notify()
 
-    def adopt(self, old: Bulkhead) -> None:  # noqa: ARG002
+    def adopt(self, old: Bulkhead) -> None:
         """Let waiters in when the bulkhead has grown."""
         with self._lock:
             granted = self._grant()
         for place in granted:
             place.notify()
 
-    def state(self, now: float) -> dict[str, Value]:  # noqa: ARG002
+    def state(self, now: float) -> dict[str, Value]:
         """Return how full it is."""
         return {
             "in_flight": self.in_flight,

@@ -186,11 +186,11 @@ class Circuit:
             return False
         return wilson_lower_bound(slow, calls, z) > policy.slow_call_rate_threshold
 
-    def _judge_probe(  # noqa: PLR0913, PLR0917 - everything that bears on one decision
+    def _judge_probe(
         self,
         policy: CircuitBreaker,
-        failed: bool,  # noqa: FBT001
-        slow: bool,  # noqa: FBT001
+        failed: bool,
+        slow: bool,
         outcome: Outcome | None,
         now: float,
         happened: list[Happened],
@@ -228,7 +228,7 @@ class Circuit:
         duration = min(policy.open_duration * 2.0**self._openings, policy.max_open_duration)
         # Not more than needed: 2.0 ** 1024 does not exist.
         self._openings = min(self._openings + 1, 64)
-        duration *= 1 + policy.jitter * random.uniform(-1, 1)  # noqa: S311 - not for secrets
+        duration *= 1 + policy.jitter * random.uniform(-1, 1)
         if outcome is not None:
             duration = max(duration, outcome.pushback or 0.0)
             self.cause = _summary(outcome)

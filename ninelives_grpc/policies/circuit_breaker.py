@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ninelives_grpc.call import Call
     from ninelives_grpc.parameters import Value
     from ninelives_grpc.policies.policy import Address
+
+_LOGGER = logging.getLogger("ninelives_grpc")
 
 
 class Mode(StrEnum):
@@ -176,6 +179,7 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
         policy = self.policy
         key = "" if self._key_of is None else self._key_of(call)
         happened: list[Happened] = []
+        permit: Permit | None
         with self._lock:
             circuit = self._circuit if self._key_of is None else self._circuits.get(key)
             if policy.mode is Mode.AUTO:
@@ -193,9 +197,7 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
         if not isinstance(permit, CircuitPermit):
             return
         policy = self.policy
-        kind = outcome.kind
-        if policy.classify is not None and outcome.refusal is None:
-            kind = policy.classify(outcome) or kind
+        kind = outcome.kind if policy.classify is None else self._view(policy.classify, outcome)
         happened: list[Happened] = []
         with self._lock:
             if policy.mode is Mode.CLOSED and kind is Kind.FAILURE:
@@ -206,7 +208,7 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
         if happened:
             self._publish(permit.circuit, happened, now, "")
 
-    def claim(self, wait: Wait, call: Call, now: float) -> Verdict:  # noqa: ARG002
+    def claim(self, wait: Wait, call: Call, now: float) -> Verdict:
         """Answer at once: a breaker never lets a call wait."""
         return self.admit(call, now)
 
@@ -216,9 +218,7 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
     def reset(self, now: float, key: str | None = None) -> int:
         """Close one circuit, or all, and forget what they knew; returns how many there were."""
         with self._lock:
-            circuits = [
-                circuit for circuit in self._all() if key is None or circuit.key == key
-            ]
+            circuits = [circuit for circuit in self._all() if key is None or circuit.key == key]
             for circuit in circuits:
                 circuit.reset()
         for circuit in circuits:
@@ -227,7 +227,7 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
             )
         return len(circuits)
 
-    def adopt(self, old: CircuitBreaker) -> None:  # noqa: ARG002
+    def adopt(self, old: CircuitBreaker) -> None:
         """Fit the windows to their new size; what they hold stays."""
         policy = self.policy
         with self._lock:
@@ -250,6 +250,16 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
         for circuit in circuits.values():
             counts[str(circuit["state"])] = int(counts[str(circuit["state"])] or 0) + 1
         return mode | {"keys": len(circuits)} | counts
+
+    def _view(self, classify: Callable[[Outcome], Kind | None], outcome: Outcome) -> Kind:
+        """Ask the application what an outcome means; what it raises is logged, never felt."""
+        if outcome.refusal is not None:
+            return outcome.kind
+        try:
+            return classify(outcome) or outcome.kind
+        except Exception:
+            _LOGGER.exception("the classify function of %s failed", self.path)
+            return outcome.kind
 
     def _new_circuit(self, key: str) -> Circuit:
         return Circuit(key, self.policy)
@@ -283,9 +293,7 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
             else 0.0,
         }
 
-    def _publish(
-        self, circuit: Circuit, happened: list[Happened], now: float, method: str
-    ) -> None:
+    def _publish(self, circuit: Circuit, happened: list[Happened], now: float, method: str) -> None:
         for what in happened:
             about = {"stack": self.stack, "policy": self.name, "method": method}
             event: events.Event

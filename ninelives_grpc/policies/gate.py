@@ -18,7 +18,7 @@ P = TypeVar("P", bound=Policy)
 
 
 class Permit:
-    """Leave for one attempt. A gate may return the same one to all; who holds it settles it once."""
+    """Leave for one attempt, settled once. A gate may return the same one to all."""
 
     __slots__ = ()
     admitted: ClassVar[bool] = True

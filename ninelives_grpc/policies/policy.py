@@ -1,7 +1,7 @@
 """What a policy is: a declaration, which is a snapshot of values, and the running thing made of it.
 
-`Policy` subclasses are what users write: frozen dataclasses of parameters and options. A stack turns
-each into a `Live` object, which holds the current snapshot and the state, and reads no clock.
+`Policy` subclasses are what users write: frozen dataclasses of parameters and options. A stack
+turns each into a `Live` object, which holds the current snapshot and the state, and reads no clock.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class Policy(Expression):
         """Say which values do not go together, or return ""."""
         return ""
 
-    def live(self, address: Address) -> Live[Any] | None:
-        """Make the running policy, or None for one that a plan does not pass through."""
+    def live(self, address: Address) -> Live[Any]:
+        """Make the running policy."""
         raise NotImplementedError
 
     @classmethod
@@ -194,7 +194,7 @@ class Live(Generic[P]):
             self.revision += 1
             self.adopt(old)
         for change in changes:
-            self._publish(change, by, reason)
+            self._announce(change, by, reason)
         return changes
 
     def _replaced(self, values: Mapping[str, object]) -> P:
@@ -205,7 +205,7 @@ class Live(Generic[P]):
             path = f"{self.path}/{field}" if field else self.path
             raise ConfigError(error.message, path=path) from None
 
-    def _publish(self, change: Change, by: str, reason: str) -> None:
+    def _announce(self, change: Change, by: str, reason: str) -> None:
         name = change.path.rpartition("/")[2]
         self._emitter.emit(
             ParameterChanged(
@@ -237,6 +237,6 @@ class Live(Generic[P]):
     def adopt(self, old: P) -> None:
         """Fit the state to the new snapshot, where that is more than reading it next time."""
 
-    def state(self, now: float) -> dict[str, Value]:  # noqa: ARG002
+    def state(self, now: float) -> dict[str, Value]:
         """Return what can be said of its state, in plain values."""
         return {}

@@ -123,7 +123,7 @@ class RateLimitGate(Gate[RateLimit]):
             due = self._due if self._key_of is None else self._dues.get(key)
             cost = amount / policy.rate
             at = due.at
-            then = (at if at > now else now) + cost
+            then = (max(now, at)) + cost
             delay = then - policy.burst / policy.rate - now
             if delay <= 0:
                 due.at = then
@@ -140,17 +140,17 @@ class RateLimitGate(Gate[RateLimit]):
     def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:
         """Do nothing: a call counts when it starts."""
 
-    def claim(self, wait: Wait, call: Call, now: float) -> Verdict:  # noqa: ARG002
+    def claim(self, wait: Wait, call: Call, now: float) -> Verdict:
         """Let the call through once its turn has come."""
         return PERMIT if now >= wait.until else wait
 
-    def abandon(self, wait: Wait, now: float) -> None:  # noqa: ARG002
+    def abandon(self, wait: Wait, now: float) -> None:
         """Give the turn back."""
         if isinstance(wait, Turn):
             with self._lock:
                 wait.due.at -= wait.cost
 
-    def adopt(self, old: RateLimit) -> None:  # noqa: ARG002
+    def adopt(self, old: RateLimit) -> None:
         """Keep as many keys as allowed now."""
         with self._lock:
             self._dues.size = self.policy.max_keys
@@ -167,12 +167,12 @@ class RateLimitGate(Gate[RateLimit]):
                 state["keys"] = len(self._dues)
         return state
 
-    def _too_early(  # noqa: PLR0913, PLR0917 - one decision, the lock is held
+    def _too_early(
         self, call: Call, now: float, delay: float, due: Due, cost: float, key: str
     ) -> tuple[Verdict | None, Event, float | None]:
         policy = self.policy
         about = {"stack": self.stack, "policy": self.name, "method": call.method.name}
-        if policy.enforced < 1.0 and random.random() >= policy.enforced:  # noqa: S311 - a share
+        if policy.enforced < 1.0 and random.random() >= policy.enforced:
             self.exceeded += 1
             return PERMIT, RateLimitExceeded(**about, at=now, key=key, retry_after=delay), None
         until = now + delay

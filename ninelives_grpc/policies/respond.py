@@ -54,6 +54,6 @@ class RespondFlow(Live[Respond]):
         )
         return answer
 
-    def state(self, now: float) -> dict[str, int | float | str | bool | None]:  # noqa: ARG002
+    def state(self, now: float) -> dict[str, int | float | str | bool | None]:
         """Return how many answers were given."""
         return {"responded": self.responded}

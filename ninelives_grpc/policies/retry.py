@@ -1,7 +1,7 @@
 """Try again what failed for a passing reason.
 
-The rules of gRFC A6 (retryable codes, commit, pushback), and the ones of the Google SRE book that it
-leaves out: a budget shared by everything that goes to the same target, and one deadline over all.
+The rules of gRFC A6 (retryable codes, commit, pushback), and those of the Google SRE book that it
+leaves out: a budget shared by everything that goes to one target, and one deadline over all.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class RetryFlow(Live[Retry]):
         )
         return decision
 
-    def _decide(
+    def _decide(  # noqa: PLR0911 - one return a reason
         self, attempts: Attempts, outcome: Outcome, call: Call, deadline: float | None, now: float
     ) -> float | Stop:
         policy = attempts.policy
@@ -168,9 +168,11 @@ class RetryFlow(Live[Retry]):
             return Stop.DEADLINE
         return delay if call.pay(self.budget, now) else Stop.BUDGET
 
-    def _retryable(self, policy: Retry, outcome: Outcome, call: Call) -> bool:
+    def _retryable(  # noqa: PLR0911 - one return a rule
+        self, policy: Retry, outcome: Outcome, call: Call
+    ) -> bool:
         code = outcome.code
-        if code in DEFAULT_CODES or code in policy.codes:
+        if code in DEFAULT_CODES or code in policy.codes or outcome.lost:
             return True
         if code is Code.RESOURCE_EXHAUSTED:
             return outcome.pushback is not None

@@ -24,9 +24,9 @@ _TOLERANCE = 0.01
 class Timeout(Policy):
     """Give a call at most `seconds`.
 
-    Outside a `Retry` it covers all attempts and the waits between them, inside it one attempt. It is
-    sent as the RPC's own deadline, and never later than the deadline of the call being served, less
-    `margin` for the answer to get back in time; see `shield` for work that must run on.
+    Outside a `Retry` it covers all attempts and the waits between them, inside it one attempt. It
+    is sent as the RPC's own deadline, and never later than the deadline of the call being served,
+    less `margin` for the answer to get back in time; see `shield` for work that must run on.
 
     On a server it limits the handler: an asyncio handler is cancelled, a sync one is answered for
     when it ends, and asks `current_call().check()`. A call that arrives with less time left than
@@ -137,6 +137,6 @@ class TimeoutFlow(Live[Timeout]):
             )
         )
 
-    def state(self, now: float) -> dict[str, int | float | str | bool | None]:  # noqa: ARG002
+    def state(self, now: float) -> dict[str, int | float | str | bool | None]:
         """Return how often the limit ran out."""
         return {"occurred": self.occurred, "refused": self.refused}

@@ -25,12 +25,10 @@ _WARNINGS = (
 class LogSink(Sink):
     """Writes each event as one line: trouble as WARNING, the rest as INFO, routine as DEBUG.
 
-    The fields are attributes of the log record as well, as `ninelives_<field>`, for structured logs.
+    The fields are attributes of the log record as well, `ninelives_<field>`, for structured logs.
     """
 
-    def __init__(
-        self, logger: logging.Logger | None = None, *, routine: bool = False
-    ) -> None:
+    def __init__(self, logger: logging.Logger | None = None, *, routine: bool = False) -> None:
         """Write to `logger`, by default `ninelives_grpc.events`."""
         self._logger = logger or logging.getLogger("ninelives_grpc.events")
         self.routine = routine

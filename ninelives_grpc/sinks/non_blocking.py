@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from ninelives_grpc.sinks.sink import Sink
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ninelives_grpc.events import Event
 
 _LOGGER = logging.getLogger("ninelives_grpc")
@@ -35,7 +37,10 @@ class NonBlockingSink(Sink):
         self.routine = sink.routine
         self._sink = sink
         self._size = size
-        self._start_afresh()
+        self._queue: deque[Event] = deque()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closing = False
         os.register_at_fork(after_in_child=_weakly(self))
 
     def emit(self, event: Event) -> None:
@@ -64,9 +69,9 @@ class NonBlockingSink(Sink):
 
     def _start_afresh(self) -> None:
         """Begin with nothing; a forked child has no thread, and its parent delivers the queue."""
-        self._queue: deque[Event] = deque()
+        self._queue = deque()
         self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._thread = None
         self._closing = False
 
     def _deliver(self) -> None:
@@ -84,13 +89,13 @@ class NonBlockingSink(Sink):
                 _LOGGER.exception("a sink failed on %s", event.name)
 
 
-def _weakly(sink: NonBlockingSink) -> object:
+def _weakly(sink: NonBlockingSink) -> Callable[[], None]:
     """Make the fork hook, which is there for ever, without keeping the sink for ever."""
     reference = weakref.ref(sink)
 
     def renew() -> None:
         alive = reference()
         if alive is not None:
-            alive._start_afresh()  # noqa: SLF001 - our own class
+            alive._start_afresh()
 
     return renew

@@ -1,0 +1,1 @@
+"""Policies put together: the algebra, the plan it compiles to, and what drives calls through."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from ninelives_grpc.call import Call, Method, ServedCall, serving
@@ -110,10 +111,16 @@ async def pause(execution: Execution, clock: Clock) -> None:
     wait = row.wait
     if wait is not None:
         loop = asyncio.get_running_loop()
-        wait.wake = lambda: loop.call_soon_threadsafe(woken.set)
+        wait.wake = partial(_wake, loop, woken)
         if wait.ready:
             return
     await clock.wait_async(woken, row.until)
+
+
+def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:
+    """Wake a task from any thread; its loop may be gone by now, and then nobody waits."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(woken.set)
 
 
 async def _race(

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.outcome import Kind, Outcome, cancelled, refused
 from ninelives_grpc.policies.gate import Refusal, Wait
-from ninelives_grpc.policies.policy import Live, Role
+from ninelives_grpc.policies.policy import Role
 from ninelives_grpc.policies.retry import Attempts
+from ninelives_grpc.stacks.leaves import RaceLeaf
 from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ninelives_grpc.call import Call
     from ninelives_grpc.policies.retry import RetryFlow
     from ninelives_grpc.stacks.plan import Plan
@@ -66,7 +65,7 @@ class Execution:
         plan: Plan,
         call: Call,
         deadline: float | None,
-        target: Any = None,  # noqa: ANN401 - a sync or an aio channel
+        target: Any = None,
     ) -> None:
         self._plan = plan
         self.call = call
@@ -94,7 +93,8 @@ class Execution:
         child = self.child
         if child is not None:
             return self._after(child.resume(now), now)
-        wait, layers = self.wait, self._plan.layers
+        wait = self.wait
+        layers: tuple[Any, ...] = self._plan.layers
         if wait is None:
             return PAUSE if now < self.until else self._advance(layers[len(self._entries) :], now)
         verdict = layers[len(self._entries)].claim(wait, self.call, now)
@@ -111,7 +111,9 @@ class Execution:
         child = self.child
         if child is not None:
             return self._after(child.branch_finished(branch, now), now)
-        return self._plan.leaf.finished(self, branch, now)  # type: ignore[union-attr]
+        race = self._plan.leaf
+        assert isinstance(race, RaceLeaf)
+        return race.finished(self, branch, now)
 
     def cancel(self, now: float, error: BaseException | None = None) -> None:
         """End the call here and now: every permit is given back, and nothing is learned.
@@ -124,7 +126,8 @@ class Execution:
             self.child.cancel(now, error)
             self.child = None
         if self.wait is not None:
-            self._plan.layers[len(self._entries)].abandon(self.wait, now)
+            gate: Any = self._plan.layers[len(self._entries)]
+            gate.abandon(self.wait, now)
             self.wait = None
         self.finish(cancelled(now - self.call.started, error), now)
 
@@ -148,7 +151,9 @@ class Execution:
 
     def finish(self, outcome: Outcome, now: float) -> Step:
         """Leave the layers that were entered, inside out, until one wants to go on."""
-        layers, entries = self._plan.layers, self._entries
+        # Any: a layer is what its role says, which is cheaper to ask for than its class.
+        layers: tuple[Any, ...] = self._plan.layers
+        entries = self._entries
         while entries:
             entry = entries.pop()
             layer = layers[len(entries)]
@@ -178,28 +183,29 @@ class Execution:
         self.finished = True
         return FINISH
 
-    def _advance(self, layers: Iterable[Live[Any]], now: float) -> Step:
+    def _advance(self, layers: tuple[Any, ...], now: float) -> Step:
+        """Enter the layers that are left, until one says no or wait, and then the leaf."""
         entries, call = self._entries, self.call
         for layer in layers:
             role = layer.role
             if role is GATE:
-                verdict = layer.admit(call, now)  # type: ignore[attr-defined]
+                verdict = layer.admit(call, now)
                 if not verdict.admitted:
                     return self._held_up(verdict, now)
                 entries.append(verdict)
             elif role is RETRY:
-                if layer.budget.counts_calls:  # type: ignore[attr-defined]
-                    layer.budget.begin(now)  # type: ignore[attr-defined]
+                if layer.budget.counts_calls:
+                    layer.budget.begin(now)
                 entries.append(layer.policy)
             elif role is TIMEOUT:
-                refusal = layer.hopeless(call, now) if call.peer is not None else None  # type: ignore[attr-defined]
+                refusal = layer.hopeless(call, now) if call.peer is not None else None
                 if refusal is not None:
                     return self._held_up(refusal, now)
                 entries.append(self.deadline)
-                self.deadline = layer.deadline(call, self.deadline, now)  # type: ignore[attr-defined]
+                self.deadline = layer.deadline(call, self.deadline, now)
             else:
                 entries.append(self.target)
-                self.target = layer.channel  # type: ignore[attr-defined]
+                self.target = layer.channel
         leaf = self._plan.leaf
         if leaf is not None:
             return leaf.enter(self, now)
@@ -224,9 +230,7 @@ class Execution:
             layer.budget.fail()
         return layer.next_delay(attempts, outcome, self.call, self.deadline, now)
 
-    def _leave_timeout(
-        self, layer: Any, outer: float | None, outcome: Outcome, now: float  # noqa: ANN401
-    ) -> None:
+    def _leave_timeout(self, layer: Any, outer: float | None, outcome: Outcome, now: float) -> None:
         own = self.deadline
         assert own is not None
         self.deadline = outer

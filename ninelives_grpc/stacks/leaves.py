@@ -166,4 +166,3 @@ def _first_of(outcomes: list[Outcome], what: str) -> Outcome:
     first, *others = outcomes
     first.notes += tuple(f"{what} failed too: {other.describe()}" for other in others)
     return first
-

@@ -38,12 +38,18 @@ class Plan:
     """
 
     __slots__ = ("attempts", "layers", "leaf", "races", "repeats", "roles")
+    attempts: bool
+    layers: tuple[Live[Any], ...]
+    leaf: Leaf | None
+    races: bool
+    repeats: bool
+    roles: frozenset[Role]
 
     def __init__(self, layers: tuple[Live[Any], ...], leaf: Leaf | None) -> None:
         self.layers = layers
         self.leaf = leaf
         inner = () if leaf is None else leaf.plans
-        self.roles: frozenset[Role] = frozenset({layer.role for layer in layers}).union(
+        self.roles = frozenset({layer.role for layer in layers}).union(
             *(plan.roles for plan in inner)
         )
         self.repeats = leaf is not None or Role.RETRY in self.roles
@@ -83,8 +89,7 @@ class Compiler:
         live = self._lives.get(id(policy))
         if live is None:
             address = self.address(policy.name, policy.default_name())
-            made = policy.live(address)
-            self._lives[id(policy)] = live = made
+            self._lives[id(policy)] = live = policy.live(address)
             self.policies[address.policy] = live
             if isinstance(policy, Retry) and isinstance(live, RetryFlow):
                 live.budget = self.budget(policy.budget)

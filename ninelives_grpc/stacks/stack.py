@@ -176,7 +176,9 @@ class Stack(Nested):
 
     def _set_sinks(self, sinks: tuple[Sink, ...]) -> None:
         self._attached = sinks
-        self.emitter.attach(sinks[0] if len(sinks) == 1 else MulticastSink(*sinks) if sinks else None)
+        self.emitter.attach(
+            sinks[0] if len(sinks) == 1 else MulticastSink(*sinks) if sinks else None
+        )
 
     def state(self, window: float = 60.0) -> StackState:
         """Return the state of the policies and the calls of the last `window` seconds.

@@ -27,7 +27,7 @@ class CountWindow:
         self._failures = 0
         self._slow = 0
 
-    def add(self, now: float, failed: bool, slow: bool) -> None:  # noqa: FBT001 - a hot path
+    def add(self, now: float, failed: bool, slow: bool) -> None:
         """Take in one call."""
         calls = self._calls
         calls.append((now, failed, slow))
@@ -65,11 +65,11 @@ class TimeWindow:
     __slots__ = ("_buckets", "age")
     BUCKETS = 10
 
-    def __init__(self, size: int, age: float) -> None:  # noqa: ARG002 - it holds any number
+    def __init__(self, size: int, age: float) -> None:
         self.age = age
         self._buckets: deque[list[float]] = deque()  # [start, calls, failures, slow]
 
-    def add(self, now: float, failed: bool, slow: bool) -> None:  # noqa: FBT001 - a hot path
+    def add(self, now: float, failed: bool, slow: bool) -> None:
         """Take in one call."""
         buckets = self._buckets
         width = self.age / self.BUCKETS
@@ -92,7 +92,7 @@ class TimeWindow:
         """Forget everything."""
         self._buckets.clear()
 
-    def resize(self, size: int, age: float) -> None:  # noqa: ARG002 - it holds any number
+    def resize(self, size: int, age: float) -> None:
         """Look further or less far back from now on; what still fits stays."""
         self.age = age
 

@@ -1,0 +1,41 @@
+"""The entry points for asyncio: the same names as in `ninelives_grpc`, for `grpc.aio`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ninelives_grpc.interceptors.aio_client import interceptors
+from ninelives_grpc.interceptors.aio_server import AioServerInterceptor
+from ninelives_grpc.protection import wrap_channel
+from ninelives_grpc.routes import Routes, client_routes, server_routes
+
+if TYPE_CHECKING:
+    from grpc import aio
+
+    from ninelives_grpc.stacks.stack import Stack
+
+__all__ = ["client_interceptors", "server_interceptor", "wrap_channel"]
+
+
+def client_interceptors(protection: Stack | Routes) -> list[aio.ClientInterceptor]:
+    """Return interceptors for `grpc.aio.insecure_channel(target, interceptors=…)`.
+
+    Args:
+        protection: A stack for all methods, or `Routes` from methods to stacks.
+
+    Raises:
+        ConfigError: A stack has a policy that an interceptor can not carry out; says which.
+    """
+    return interceptors(client_routes(protection))
+
+
+def server_interceptor(protection: Stack | Routes) -> AioServerInterceptor:
+    """Return an interceptor for `grpc.aio.server(interceptors=[aio.server_interceptor(stack)])`.
+
+    Args:
+        protection: A stack for all methods but health, reflection and control, or `Routes`.
+
+    Raises:
+        ConfigError: A stack has a policy that makes no sense on a server; says which.
+    """
+    return AioServerInterceptor(server_routes(protection))

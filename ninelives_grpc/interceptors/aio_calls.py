@@ -1,0 +1,315 @@
+"""Asyncio call objects of our own, for calls that may take more than one attempt.
+
+They are what gRPC returns in their place. Code, details and metadata are those of the last attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import grpc
+from grpc import aio
+from grpc.aio import AioRpcError, Metadata
+
+from ninelives_grpc.errors import LocalError
+from ninelives_grpc.outcome import Code
+from ninelives_grpc.stacks.edge import error_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Generator
+
+    from ninelives_grpc.interceptors.aio_driver import AioDriver
+    from ninelives_grpc.interceptors.aio_replay import AioReplay, Writes
+
+T = TypeVar("T")
+_CANCELLED_HERE = "Locally cancelled by application!"
+_MIXED = "The iterator and read/write APIs may not be mixed on a single RPC."
+_FINISHED = "RPC already finished."
+_HALF_CLOSED = 'RPC is half closed after calling "done_writing".'
+
+
+class ProtectedAioCall:
+    """What all four kinds of call have in common."""
+
+    def __init__(self, driver: AioDriver) -> None:
+        """Show what the driver does."""
+        self._driver = driver
+
+    def cancel(self) -> bool:
+        """Cancel the attempt, or the wait between two."""
+        return self._driver.cancel()
+
+    def cancelled(self) -> bool:
+        """Tell whether it was cancelled."""
+        driver = self._driver
+        return driver.finished and driver.execution.outcome.code is Code.CANCELLED
+
+    def done(self) -> bool:
+        """Tell whether it is over."""
+        return self._driver.finished
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds left, or None without a deadline."""
+        driver = self._driver
+        deadline = driver.execution.call.deadline
+        return None if deadline is None else max(0.0, deadline - driver.stack.clock.now())
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Call back with this object at the end, or at once when that has passed."""
+        self._driver.when_finished(partial(callback, self))
+
+    async def initial_metadata(self) -> Metadata:
+        """Return the headers as soon as an attempt has some; from then on nothing is repeated."""
+        driver, attempt = self._driver, None
+        while True:
+            attempt = await driver.next_attempt(attempt)
+            if attempt is None:
+                break
+            metadata: Metadata = await attempt.initial_metadata()
+            if driver.attempt is attempt and not attempt.done():
+                driver.execution.call.committed = True
+                return metadata
+        ended = self._ended()
+        return Metadata() if ended is None else await _ask(ended.initial_metadata())
+
+    async def trailing_metadata(self) -> Metadata:
+        """Return the trailing metadata of the last attempt, once the call is over."""
+        await self._driver.wait()
+        ended = self._ended()
+        return Metadata() if ended is None else await _ask(ended.trailing_metadata())
+
+    async def code(self) -> grpc.StatusCode:
+        """Return the status code of the last attempt, once the call is over."""
+        outcome = await self._driver.wait()
+        return outcome.code
+
+    async def details(self) -> str:
+        """Return the details of the last attempt, once the call is over."""
+        await self._driver.wait()
+        ended = self._ended()
+        return "answered locally" if ended is None else await _ask(ended.details())
+
+    async def debug_error_string(self) -> str:
+        """Return what gRPC says for debugging, once the call is over."""
+        await self._driver.wait()
+        ended = self._ended()
+        return "" if ended is None else await _ask(ended.debug_error_string())
+
+    async def wait_for_connection(self) -> None:
+        """Wait until an attempt is connected, or raise as the call does."""
+        driver, attempt = self._driver, None
+        while True:
+            attempt = await driver.next_attempt(attempt)
+            if attempt is None:
+                await self._raise_if_failed()
+                return
+            try:
+                await attempt.wait_for_connection()
+            except AioRpcError:
+                continue
+            return
+
+    def _ended(self) -> Any:
+        """Return what knows how the call ended: a call object, an error, or None."""
+        driver = self._driver
+        outcome = driver.execution.outcome
+        if not outcome.failed:
+            return None if outcome.local else driver.attempt
+        error = error_of(outcome, driver.stack.name, aio=True) if outcome.refusal else outcome.error
+        if isinstance(error, AioRpcError):
+            return error
+        # Cancelled between two attempts, or the channel was closed meanwhile.
+        details = str(error or _CANCELLED_HERE)
+        return LocalError(details, code=outcome.code)
+
+    async def _raise_if_failed(self) -> None:
+        outcome = await self._driver.wait()
+        if not outcome.failed:
+            return
+        if outcome.code is Code.CANCELLED:
+            error = outcome.error
+            if not isinstance(error, AioRpcError) or error.details() == _CANCELLED_HERE:
+                raise asyncio.CancelledError
+        raise error_of(outcome, self._driver.stack.name, aio=True)
+
+    def __repr__(self) -> str:
+        """Show how it ended, or that it has not."""
+        driver = self._driver
+        method = driver.execution.call.method.name
+        if not driver.finished:
+            return f"<{type(self).__name__} of {method}>"
+        return (
+            f"<{type(self).__name__} of {method} that ended with {driver.execution.outcome.code}>"
+        )
+
+
+class UnaryResponseCall(ProtectedAioCall, Generic[T]):
+    """A call with one response: it is awaited."""
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Wait for the response."""
+        driver = self._driver
+        attempt = driver.attempt
+        if attempt is not None:
+            try:
+                response: T = yield from attempt.__await__()
+            except AioRpcError:
+                # Another attempt may follow; if not, `_result` raises this error.
+                pass
+            else:
+                return response
+        return (yield from self._result().__await__())
+
+    async def _result(self) -> T:
+        await self._raise_if_failed()
+        driver = self._driver
+        outcome = driver.execution.outcome
+        value: T = outcome.value if outcome.local else await driver.attempt  # type: ignore[assignment]
+        return value
+
+
+class StreamResponseCall(ProtectedAioCall, Generic[T]):
+    """A call with a response stream: it is iterated or read."""
+
+    def __init__(self, driver: AioDriver) -> None:
+        """Show what the driver does."""
+        super().__init__(driver)
+        self._attempt: Any = None
+        self._iterator: AsyncIterator[T] | None = None
+        self._iterated: bool | None = None
+        self._local: Any = None
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        """Go through the messages."""
+        self._keep_to_one_style(iterated=True)
+        return self
+
+    def __anext__(self) -> Any:
+        """Return the next message."""
+        if self._iterator is not None:
+            return self._iterator.__anext__()
+        return self._first(iterated=True)
+
+    async def read(self) -> Any:
+        """Return the next message, or `grpc.aio.EOF`."""
+        self._keep_to_one_style(iterated=False)
+        if self._attempt is not None:
+            return await self._attempt.read()
+        try:
+            return await self._first(iterated=False)
+        except StopAsyncIteration:
+            return aio.EOF
+
+    async def _first(self, *, iterated: bool) -> Any:
+        driver, attempt = self._driver, None
+        while True:
+            attempt = await driver.next_attempt(attempt)
+            if attempt is None:
+                return await self._after_the_last()
+            iterator = aiter(attempt) if iterated else None
+            read = attempt.read() if iterator is None else iterator.__anext__()
+            try:
+                message = await driver.read(attempt, read)
+            except AioRpcError:
+                # Another attempt may follow; if not, `_after_the_last` raises this error.
+                continue
+            self._attempt, self._iterator = attempt, iterator
+            return message
+
+    async def _after_the_last(self) -> Any:
+        """Go on where no attempt is left to read from: a local answer, or the end."""
+        await self._raise_if_failed()
+        outcome = self._driver.execution.outcome
+        if not outcome.local:
+            raise StopAsyncIteration
+        if self._local is None:
+            self._local = iter(outcome.value)  # type: ignore[call-overload]
+        for message in self._local:
+            return message
+        raise StopAsyncIteration
+
+    def _keep_to_one_style(self, *, iterated: bool) -> None:
+        if self._iterated is None:
+            self._iterated = iterated
+        elif self._iterated is not iterated:
+            raise aio.UsageError(_MIXED)
+
+    def __del__(self) -> None:
+        """Cancel a stream that nobody holds any more, as gRPC does."""
+        driver: AioDriver | None = getattr(self, "_driver", None)
+        if driver is not None and not driver.finished and not driver.loop.is_closed():
+            driver.loop.call_soon_threadsafe(driver.cancel)
+
+
+class StreamRequestMixin:
+    """A call whose requests are written one by one, if no iterator was given."""
+
+    _driver: AioDriver
+    _writes: Writes[Any] | None
+
+    def feed(self, writes: Writes[Any] | None, replay: AioReplay[Any]) -> None:
+        """Take the requests from here."""
+        self._writes = writes
+        self._driver.when_finished(replay.close)
+
+    @property
+    def _done_writing_flag(self) -> bool:
+        """What gRPC's own interceptor machinery asks a call that an interceptor returned."""
+        return bool(getattr(self._driver.attempt, "_done_writing_flag", False))
+
+    async def write(self, request: Any) -> None:
+        """Send one request; waits until the attempt under way asks for it."""
+        writes = self._check_writable()
+        if writes.half_closed:
+            raise asyncio.InvalidStateError(_HALF_CLOSED)
+        await self._unless_finished(writes.write(request))
+
+    async def done_writing(self) -> None:
+        """Say that no more requests will come."""
+        writes = self._check_writable(done=True)
+        if not self._driver.finished:
+            await self._unless_finished(writes.done())
+
+    def _check_writable(self, *, done: bool = False) -> Writes[Any]:
+        if self._writes is None:
+            raise aio.UsageError(_MIXED)
+        if self._driver.finished and not done:
+            raise asyncio.InvalidStateError(_FINISHED)
+        return self._writes
+
+    async def _unless_finished(self, work: Any) -> None:
+        """Await the work, or the end of the call, whichever comes first."""
+        driver = self._driver
+        task = driver.loop.create_task(work)
+        over = driver.loop.create_task(driver.until_finished())
+        try:
+            await asyncio.wait({task, over}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            over.cancel()
+            if not task.done():
+                task.cancel()
+        if driver.finished and task.cancelled():
+            raise asyncio.InvalidStateError(_FINISHED)
+
+
+async def _ask(answer: Any) -> Any:
+    """Return what a call object answers by a coroutine, and an error at once."""
+    return await answer if asyncio.iscoroutine(answer) else answer
+
+
+class UnaryUnaryCall(UnaryResponseCall[T], aio.UnaryUnaryCall[Any, T]):
+    """One request, one response."""
+
+
+class UnaryStreamCall(StreamResponseCall[T], aio.UnaryStreamCall[Any, T]):
+    """One request, a stream of responses."""
+
+
+class StreamUnaryCall(StreamRequestMixin, UnaryResponseCall[T], aio.StreamUnaryCall[Any, T]):
+    """A stream of requests, one response."""
+
+
+class StreamStreamCall(StreamRequestMixin, StreamResponseCall[T], aio.StreamStreamCall[Any, T]):
+    """A stream of requests, a stream of responses."""

@@ -1,0 +1,244 @@
+"""Protect an asyncio channel by wrapping it: fast, and true to what a bare channel does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import grpc
+from grpc import aio
+
+from ninelives_grpc.call import Method
+from ninelives_grpc.interceptors import aio_calls, aio_watch
+from ninelives_grpc.interceptors.aio_driver import AioDriver
+from ninelives_grpc.interceptors.aio_replay import AioReplay, Writes
+from ninelives_grpc.interceptors.aio_watch import AioWatch
+from ninelives_grpc.interceptors.attempts import aio_metadata, new_call, time_left
+from ninelives_grpc.interceptors.protect import no_race_of_streams
+from ninelives_grpc.lifetime import Lifetime
+from ninelives_grpc.stacks.execution import Execution
+from ninelives_grpc.stacks.step import ATTEMPT
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from ninelives_grpc.routes import Routes
+    from ninelives_grpc.stacks.stack import Stack
+
+    Make = Callable[[aio.Channel], Any]
+    """Makes gRPC's own multicallable of the method on a channel."""
+
+
+class ProtectedMethod:
+    """What the four kinds of multicallable have in common.
+
+    Attributes:
+        stack: What protects the method.
+    """
+
+    streams_requests: ClassVar[bool] = False
+    protected: ClassVar[type[aio_calls.ProtectedAioCall]]
+    passed: ClassVar[type[aio_watch.PassedStream[Any]] | None] = None
+    stack: Stack
+
+    def __init__(
+        self, channel: aio.Channel, make: Make, method: str, stack: Stack, lifetime: Lifetime
+    ) -> None:
+        """Protect one method of a channel."""
+        self.stack = stack
+        self._lifetime = lifetime
+        self._method = Method(method)
+        self._inner = make(channel)
+        self._make = make
+        self._loop: asyncio.AbstractEventLoop = channel._loop  # type: ignore[attr-defined]
+        self._now = stack.clock.now
+        self._others: dict[int, Any] = {}
+
+    def __call__(  # noqa: D102 - gRPC's signature and documentation
+        self,
+        request: Any = None,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        stack, plan = self.stack, self.stack.plan
+        streams = self.streams_requests
+        call = new_call(self._method, self._now(), timeout, metadata, None if streams else request)
+        call.lifetime = self._lifetime
+        if plan.races and self.passed is not None:
+            raise no_race_of_streams(stack, call)
+        execution = Execution(plan, call, call.deadline)
+        step = self._first_step(execution)
+        writes: Writes[Any] | None = None
+        replay: AioReplay[Any] | None = None
+        if streams and (plan.repeats or step is not ATTEMPT):
+            writes = Writes() if request is None else None
+            replay = AioReplay(request if writes is None else writes, call)
+
+        def begin(row: Execution) -> Any:
+            inner = self._inner if row.target is None else self._on(row.target)
+            messages = request if replay is None else replay.attempt()
+            attempt = inner(
+                messages,
+                timeout=time_left(row, self._now()),
+                metadata=aio_metadata(call),
+                credentials=credentials,
+                wait_for_ready=wait_for_ready,
+                compression=compression,
+            )
+            if replay is not None:
+                attempt.add_done_callback(messages.end)
+            return attempt
+
+        if step is ATTEMPT and not plan.repeats:
+            return self._pass(execution, begin)
+        driver = AioDriver(stack, execution, begin, self._loop)
+        driver.start(step)
+        started = self.protected(driver)
+        if replay is not None and isinstance(started, aio_calls.StreamRequestMixin):
+            started.feed(writes, replay)
+        return started
+
+    def _first_step(self, execution: Execution) -> Any:
+        call = execution.call
+        try:
+            return execution.start(call.started)
+        except BaseException as error:
+            execution.cancel(call.started, error)
+            self.stack.recorder.ended(call, execution.outcome, call.started)
+            raise
+
+    def _pass(self, execution: Execution, begin: Callable[[Execution], Any]) -> Any:
+        """Make the only attempt there can be, and return gRPC's own object of it."""
+        call = execution.call
+        try:
+            started = begin(execution)
+        except BaseException as error:
+            execution.cancel(call.started, error)
+            self.stack.recorder.ended(call, execution.outcome, call.started)
+            raise
+        watch = AioWatch(self.stack, execution, streaming=self.passed is not None)
+        if self.passed is not None:
+            return self.passed(started, watch, self._loop)
+        started.add_done_callback(watch.ended)
+        return started
+
+    def _on(self, target: Any) -> Any:
+        """Return gRPC's multicallable on the channel that an attempt goes to."""
+        other = self._others.get(id(target))
+        if other is None:
+            # The plan keeps the channel alive, and with it its id.
+            other = self._others[id(target)] = self._make(target)
+        return other
+
+
+class UnaryUnary(ProtectedMethod, aio.UnaryUnaryMultiCallable[Any, Any]):
+    """One request, one response."""
+
+    protected = aio_calls.UnaryUnaryCall
+
+
+class UnaryStream(ProtectedMethod, aio.UnaryStreamMultiCallable[Any, Any]):
+    """One request, a stream of responses."""
+
+    protected = aio_calls.UnaryStreamCall
+    passed = aio_watch.PassedUnaryStream
+
+
+class StreamUnary(ProtectedMethod, aio.StreamUnaryMultiCallable[Any, Any]):
+    """A stream of requests, one response."""
+
+    streams_requests = True
+    protected = aio_calls.StreamUnaryCall
+
+
+class StreamStream(ProtectedMethod, aio.StreamStreamMultiCallable[Any, Any]):
+    """A stream of requests, a stream of responses."""
+
+    streams_requests = True
+    protected = aio_calls.StreamStreamCall
+    passed = aio_watch.PassedStreamStream
+
+
+class ProtectedAioChannel(aio.Channel):
+    """A channel whose calls pass through stacks; everything else is the channel's own."""
+
+    def __init__(self, channel: aio.Channel, routes: Routes) -> None:
+        """Wrap a channel; closing either closes both."""
+        self._channel = channel
+        self._routes = routes
+        self._lifetime = Lifetime()
+
+    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Return the multicallable of a method, protected by its stack."""
+        return self._method(UnaryUnary, "unary_unary", method, args, kwargs)
+
+    def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Return the multicallable of a method, protected by its stack."""
+        return self._method(UnaryStream, "unary_stream", method, args, kwargs)
+
+    def stream_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Return the multicallable of a method, protected by its stack."""
+        return self._method(StreamUnary, "stream_unary", method, args, kwargs)
+
+    def stream_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Return the multicallable of a method, protected by its stack."""
+        return self._method(StreamStream, "stream_stream", method, args, kwargs)
+
+    def _method(
+        self,
+        protected: type[ProtectedMethod],
+        kind: str,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        # Generated stubs pass `_registered_method` along with the serializers.
+        def make(channel: aio.Channel) -> Any:
+            return getattr(channel, kind)(method, *args, **kwargs)
+
+        stack = self._routes(method)
+        if stack is None:
+            return make(self._channel)
+        return protected(self._channel, make, method, stack, self._lifetime)
+
+    async def close(self, grace: float | None = None) -> None:
+        """Close the channel; calls that are not done within the grace period are cancelled."""
+        if not grace:
+            self._lifetime.close()
+        await self._channel.close(grace)
+        self._lifetime.close()
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """Return the state of the connection."""
+        return self._channel.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Wait until the state of the connection is another one."""
+        await self._channel.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        """Wait until the channel is connected."""
+        await self._channel.channel_ready()
+
+    async def __aenter__(self) -> Self:
+        """Close the channel at the end of the block."""
+        await self._channel.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool | None:
+        """Close the channel."""
+        self._lifetime.close()
+        return await self._channel.__aexit__(exc_type, exc_val, exc_tb)
+
+    def __getattr__(self, name: str) -> Any:
+        """Show what else the channel has, such as the loop that real programs read."""
+        return getattr(self._channel, name)

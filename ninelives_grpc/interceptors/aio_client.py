@@ -1,0 +1,220 @@
+"""Protect an asyncio channel by interceptors: one for each kind of call.
+
+A grpc.aio channel files an interceptor under the first of the four base classes that it finds, so a
+single object that has all four would leave the streams unprotected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from grpc import aio
+
+from ninelives_grpc.call import Call, Method
+from ninelives_grpc.interceptors import aio_calls
+from ninelives_grpc.interceptors.aio_driver import AioDriver
+from ninelives_grpc.interceptors.aio_replay import AioReplay
+from ninelives_grpc.interceptors.aio_watch import AioWatch
+from ninelives_grpc.interceptors.attempts import aio_metadata, new_call, time_left
+from ninelives_grpc.interceptors.client import refuse_targets
+from ninelives_grpc.interceptors.protect import no_race_of_streams
+from ninelives_grpc.stacks.aio import pause
+from ninelives_grpc.stacks.edge import error_of
+from ninelives_grpc.stacks.execution import Execution
+from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ninelives_grpc.routes import Routes
+    from ninelives_grpc.stacks.stack import Stack
+
+    Continuation = Callable[[aio.ClientCallDetails, Any], Awaitable[Any]]
+
+_MAX_METHODS = 10_000
+
+
+class Adapter:
+    """What the four interceptors have in common."""
+
+    def __init__(self, routes: Routes) -> None:
+        """Route by method.
+
+        Raises:
+            ConfigError: A stack chooses the channel, which an interceptor can not.
+        """
+        for routed in routes.stacks:
+            refuse_targets(routed)
+        self._routes = routes
+        self._methods: dict[Any, tuple[Method, Stack | None]] = {}
+
+    async def _intercept(
+        self,
+        protected: type[aio_calls.ProtectedAioCall],
+        continuation: Continuation,
+        details: Any,
+        request: Any,
+        *,
+        streams_requests: bool,
+        streams_responses: bool,
+    ) -> Any:
+        method, stack = self._route(details.method)
+        if stack is None:
+            return await continuation(details, request)
+        call = new_call(
+            method,
+            stack.clock.now(),
+            details.timeout,
+            details.metadata,
+            None if streams_requests else request,
+        )
+        plan = stack.plan
+        if plan.races and streams_responses:
+            raise no_race_of_streams(stack, call)
+        replay = AioReplay(request, call) if streams_requests and plan.repeats else None
+
+        async def begin(row: Execution) -> Any:
+            told = aio.ClientCallDetails(
+                details.method,
+                time_left(row, stack.clock.now()),
+                aio_metadata(call),
+                details.credentials,
+                details.wait_for_ready,
+            )
+            messages = request if replay is None else replay.attempt()
+            attempt = await continuation(told, messages)
+            if replay is not None:
+                attempt.add_done_callback(messages.end)
+            return attempt
+
+        try:
+            started = await _start(stack, call, begin, protected, streaming=streams_responses)
+        except BaseException:
+            if replay is not None:
+                replay.close()
+            raise
+        if replay is not None:
+            started.add_done_callback(lambda _: replay.close())
+        return started
+
+    def _route(self, path: Any) -> tuple[Method, Stack | None]:
+        found = self._methods.get(path)
+        if found is None:
+            if len(self._methods) >= _MAX_METHODS:
+                self._methods.clear()
+            name = path.decode() if isinstance(path, bytes) else path
+            found = self._methods[path] = (Method(name), self._routes(name))
+        return found
+
+
+class UnaryUnaryInterceptor(Adapter, aio.UnaryUnaryClientInterceptor):
+    """One request, one response."""
+
+    async def intercept_unary_unary(
+        self, continuation: Continuation, client_call_details: Any, request: Any
+    ) -> Any:
+        """Take a call through its stack."""
+        return await self._intercept(
+            aio_calls.UnaryUnaryCall,
+            continuation,
+            client_call_details,
+            request,
+            streams_requests=False,
+            streams_responses=False,
+        )
+
+
+class UnaryStreamInterceptor(Adapter, aio.UnaryStreamClientInterceptor):
+    """One request, a stream of responses."""
+
+    async def intercept_unary_stream(
+        self, continuation: Continuation, client_call_details: Any, request: Any
+    ) -> Any:
+        """Take a call through its stack."""
+        return await self._intercept(
+            aio_calls.UnaryStreamCall,
+            continuation,
+            client_call_details,
+            request,
+            streams_requests=False,
+            streams_responses=True,
+        )
+
+
+class StreamUnaryInterceptor(Adapter, aio.StreamUnaryClientInterceptor):
+    """A stream of requests, one response."""
+
+    async def intercept_stream_unary(
+        self, continuation: Continuation, client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        """Take a call through its stack."""
+        return await self._intercept(
+            aio_calls.StreamUnaryCall,
+            continuation,
+            client_call_details,
+            request_iterator,
+            streams_requests=True,
+            streams_responses=False,
+        )
+
+
+class StreamStreamInterceptor(Adapter, aio.StreamStreamClientInterceptor):
+    """A stream of requests, a stream of responses."""
+
+    async def intercept_stream_stream(
+        self, continuation: Continuation, client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        """Take a call through its stack."""
+        return await self._intercept(
+            aio_calls.StreamStreamCall,
+            continuation,
+            client_call_details,
+            request_iterator,
+            streams_requests=True,
+            streams_responses=True,
+        )
+
+
+def interceptors(routes: Routes) -> list[aio.ClientInterceptor]:
+    """Return the four interceptors."""
+    return [
+        UnaryUnaryInterceptor(routes),
+        UnaryStreamInterceptor(routes),
+        StreamUnaryInterceptor(routes),
+        StreamStreamInterceptor(routes),
+    ]
+
+
+async def _start(
+    stack: Stack,
+    call: Call,
+    begin: Callable[[Execution], Awaitable[Any]],
+    protected: type[aio_calls.ProtectedAioCall],
+    *,
+    streaming: bool,
+) -> Any:
+    """Wait until a first attempt may start, start it, and return its call object."""
+    execution = Execution(stack.plan, call, call.deadline)
+    try:
+        step = execution.start(call.started)
+        while step is PAUSE:
+            await pause(execution, stack.clock)
+            step = execution.resume(stack.clock.now())
+        first = await begin(execution.current()) if step is ATTEMPT else None
+    except BaseException as error:
+        execution.cancel(stack.clock.now(), error)
+        stack.recorder.ended(call, execution.outcome, stack.clock.now())
+        raise
+    if first is not None and not stack.plan.repeats:
+        first.add_done_callback(AioWatch(stack, execution, streaming=streaming).ended)
+        return first
+    if step is FINISH and execution.outcome.failed:
+        stack.recorder.ended(call, execution.outcome, stack.clock.now())
+        raise error_of(execution.outcome, stack.name, aio=True)
+    driver = AioDriver(stack, execution, begin, asyncio.get_running_loop())
+    if first is None:
+        driver.start(step)
+    else:
+        driver.watch(first)
+    return protected(driver)

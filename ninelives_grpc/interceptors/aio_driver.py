@@ -1,0 +1,264 @@
+"""Drive a client call under asyncio, without a task as long as one attempt is all it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc.aio import AioRpcError
+
+from ninelives_grpc.outcome import Code, Kind, Outcome, cancelled, failed
+from ninelives_grpc.stacks.aio import go_on
+from ninelives_grpc.stacks.step import ATTEMPT, FINISH, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from ninelives_grpc.stacks.execution import Execution
+    from ninelives_grpc.stacks.stack import Stack
+
+_LOGGER = logging.getLogger("ninelives_grpc")
+
+
+class AioDriver:
+    """One call on its way.
+
+    The first attempt starts when the call is made, as on a bare channel, and its end is heard by
+    callback. A task takes over only when that was not enough, or when a policy makes the call wait.
+
+    Attributes:
+        execution: What it follows.
+        attempt: gRPC's call object of the attempt under way, or of the last one; None before.
+        finished: Whether it is over; `execution.outcome` then says how.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        execution: Execution,
+        begin: Callable[[Execution], Any],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """Prepare to follow an execution.
+
+        Args:
+            stack: What protects the call.
+            execution: What to follow.
+            begin: Starts an attempt and returns gRPC's call object, or a coroutine for it.
+            loop: The loop that the call belongs to.
+        """
+        self.stack = stack
+        self.execution = execution
+        self.attempt: Any = None
+        self.finished = False
+        self.loop = loop
+        self._begin = begin
+        self._task: asyncio.Task[None] | None = None
+        self._callbacks: list[Callable[[], None]] = []
+        self._changed: asyncio.Event | None = None
+        self._reader: asyncio.Event | None = None
+        self._started = execution.call.started
+        self._first_message: float | None = None
+
+    def start(self, step: Step) -> None:
+        """Take the first step, which the execution has already decided on."""
+        if step is FINISH:
+            self._finish()
+        elif step is ATTEMPT and not self.stack.plan.races:
+            try:
+                attempt = self._begin(self.execution.current())
+            except BaseException as error:
+                self.execution.cancel(self._started, error)
+                self._finish()
+                raise
+            self.watch(attempt)
+        else:
+            self._go(step)
+
+    def watch(self, attempt: Any) -> None:
+        """Follow the first attempt, which has just been started."""
+        self.attempt = attempt
+        attempt.add_done_callback(self._first_ended)
+
+    def cancel(self) -> bool:
+        """End the call now; False when it is already over."""
+        if self.finished:
+            return False
+        self.execution.cancel(self.stack.clock.now())
+        self._finish()
+        if self._task is not None:
+            self._task.cancel()
+        if self.attempt is not None:
+            self.attempt.cancel()
+        return True
+
+    def when_finished(self, callback: Callable[[], None]) -> None:
+        """Call back at the end, or at once when that has passed."""
+        if self.finished:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    async def wait(self) -> Outcome:
+        """Wait for the end; being cancelled meanwhile cancels the call."""
+        try:
+            await self.until_finished()
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        return self.execution.outcome
+
+    async def until_finished(self) -> None:
+        """Wait for the end, without having a part in it."""
+        while not self.finished:
+            await self._news()
+
+    async def next_attempt(self, after: Any) -> Any:
+        """Wait for an attempt after the given one; None when the call ended without another."""
+        try:
+            while self.attempt is after and not self.finished:
+                await self._news()
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        return None if self.attempt is after else self.attempt
+
+    async def read(self, attempt: Any, message: Coroutine[Any, Any, Any]) -> Any:
+        """Await the first message of an attempt; from then on the call is committed.
+
+        gRPC may report the end of the attempt while the message is on its way to the reader. The
+        verdict then waits for the reader, so that what was delivered is not asked for again.
+        """
+        self._reader = asyncio.Event()
+        try:
+            first = await message
+            if first is not grpc.aio.EOF and self.attempt is attempt:
+                self.execution.call.committed = True
+                self._first_message = self.stack.clock.now()
+        finally:
+            self._reader.set()
+            self._reader = None
+        return first
+
+    def _first_ended(self, attempt: Any) -> None:
+        """Hear from gRPC that the first attempt is over; runs in a callback, and must not raise."""
+        if self.finished:
+            return
+        if self._reader is not None:
+            self._task = self.loop.create_task(self._judge_after_reader(attempt, self._reader))
+            return
+        self._judge(attempt)
+
+    async def _judge_after_reader(self, attempt: Any, reader: asyncio.Event) -> None:
+        await reader.wait()
+        self._task = None
+        if not self.finished:
+            self._judge(attempt)
+
+    def _judge(self, attempt: Any) -> None:
+        now = self.stack.clock.now()
+        ended = self._first_message or now
+        try:
+            step = self.execution.settle(outcome_of(attempt, ended - self._started), now)
+        except Exception as error:
+            # A function of the application, such as the `on` of a `Retry`.
+            _LOGGER.exception("a policy failed for %s", self.execution.call.method.name)
+            self.execution.cancel(now, error)
+            step = FINISH
+        if step is FINISH:
+            self._finish()
+        else:
+            self._go(step)
+
+    def _go(self, step: Step) -> None:
+        self._task = self.loop.create_task(self._run(step))
+        lifetime = self.execution.call.lifetime
+        if lifetime is not None:
+            self._callbacks.append(lifetime.on_close(self.cancel))
+
+    async def _run(self, step: Step) -> None:
+        clock = self.stack.clock
+        try:
+            await go_on(self.execution, step, self._attempt, clock, clock.now())
+        except BaseException as error:
+            self.execution.cancel(clock.now(), error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._task = None
+            if not self.finished:
+                self._finish()
+
+    async def _attempt(self, row: Execution, now: float) -> Outcome:
+        """Make one attempt from a task, to its end."""
+        try:
+            attempt = self._begin(row)
+            if inspect.isawaitable(attempt) and not isinstance(attempt, grpc.aio.Call):
+                attempt = await attempt
+        except Exception as error:  # noqa: BLE001 - the channel was closed in the meantime
+            return cancelled(0.0, error)
+        if not self.stack.plan.races:
+            self.attempt = attempt
+            self._tell()
+        try:
+            await attempt.code()
+            if self._reader is not None:
+                await self._reader.wait()
+        except asyncio.CancelledError:
+            attempt.cancel()
+            raise
+        ended = self._first_message or self.stack.clock.now()
+        outcome = outcome_of(attempt, ended - now)
+        outcome.value = attempt
+        return outcome
+
+    def _finish(self) -> None:
+        """Tell whom it concerns that it is over."""
+        self.finished = True
+        execution = self.execution
+        outcome = execution.outcome
+        if self.stack.plan.races and not outcome.local:
+            self.attempt = outcome.value
+        self.stack.recorder.ended(execution.call, outcome, self.stack.clock.now())
+        self._tell()
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            self.loop.call_soon(callback)
+
+    async def _news(self) -> None:
+        if self._changed is None:
+            self._changed = asyncio.Event()
+        await self._changed.wait()
+
+    def _tell(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+
+def outcome_of(ended: Any, duration: float) -> Outcome:
+    """Return the outcome of a call object that is done; none of its coroutines then suspends."""
+    code = finished(ended.code())
+    if code is Code.OK:
+        return Outcome(Kind.SUCCESS, code, duration)
+    error = AioRpcError(
+        code,
+        finished(ended.initial_metadata()),
+        finished(ended.trailing_metadata()),
+        finished(ended.details()),
+        finished(ended.debug_error_string()),
+    )
+    return cancelled(duration, error) if code is Code.CANCELLED else failed(error, duration)
+
+
+def finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Return the result of a coroutine that does not have to wait."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    return None

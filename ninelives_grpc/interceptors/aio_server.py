@@ -1,0 +1,252 @@
+"""Protect an asyncio server by an interceptor."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc import aio
+
+from ninelives_grpc.errors import TimedOut, pushback_metadata
+from ninelives_grpc.interceptors.serve import (
+    Handlers,
+    answered,
+    behaviour_of,
+    enter,
+    own_limit,
+    raised,
+    served_call,
+    too_late,
+)
+from ninelives_grpc.interceptors.served_stream import ServedStream, lost
+from ninelives_grpc.interceptors.server import unary_response
+from ninelives_grpc.outcome import Code, Kind, Outcome, failed
+from ninelives_grpc.stacks.aio import drive, pause
+from ninelives_grpc.stacks.execution import Execution
+from ninelives_grpc.stacks.step import FINISH, PAUSE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from ninelives_grpc.call import Method
+    from ninelives_grpc.routes import Routes
+    from ninelives_grpc.stacks.stack import Stack
+
+    Handler = grpc.RpcMethodHandler[Any, Any]
+
+_EARLY = 0.01
+"""Seconds by which gRPC's clock may run before ours when it cancels a handler at the deadline."""
+
+
+class AioServerInterceptor(aio.ServerInterceptor):
+    """Takes served calls of all four kinds through the stack that their method is routed to.
+
+    A handler stays what it is: a coroutine function, an async generator function, or a plain
+    function that gRPC runs in a thread.
+    """
+
+    def __init__(self, routes: Routes) -> None:
+        """Route by method.
+
+        Raises:
+            ConfigError: A stack has a policy that makes no sense on a server; says which.
+        """
+        self._handlers = Handlers(routes, protect)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Return the protected handler of the method."""
+        handler = await continuation(handler_call_details)
+        return None if handler is None else self._handlers.get(handler_call_details.method, handler)
+
+
+def protect(handler: Handler, stack: Stack, method: Method) -> Callable[..., Any]:
+    """Return the behaviour of a handler under a stack."""
+    behaviour = behaviour_of(handler)
+    if inspect.isasyncgenfunction(behaviour):
+        return generated(behaviour, stack, method)
+    if inspect.iscoroutinefunction(behaviour):
+        return awaited(behaviour, stack, method)
+    return threaded(behaviour, stack, method, streaming=handler.response_streaming)
+
+
+def awaited(
+    behaviour: Callable[..., Any], stack: Stack, method: Method
+) -> Callable[[Any, Any], Awaitable[Any]]:
+    """Protect a coroutine function: one response, or a stream that it writes itself."""
+    clock, plan, recorder = stack.clock, stack.plan, stack.recorder
+
+    async def protected(request: Any, context: Any) -> Any:
+        call = served_call(stack, method, request, context)
+        execution = Execution(plan, call, call.deadline)
+
+        async def attempt(row: Execution, _: float) -> Outcome:
+            enter(stack, row, context)
+            try:
+                response = await _within(own_limit(row), stack, behaviour(request, context))
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+                return _raised(error, row, stack, context)
+            outcome = answered(context.code())
+            outcome.value = response
+            return outcome
+
+        try:
+            now = await drive(execution, attempt, clock, call.started)
+        except BaseException:
+            recorder.ended(call, execution.outcome, clock.now())
+            raise
+        recorder.ended(call, execution.outcome, now)
+        return await _result_of(execution, stack, context)
+
+    return protected
+
+
+def generated(
+    behaviour: Callable[..., AsyncIterator[Any]], stack: Stack, method: Method
+) -> Callable[[Any, Any], AsyncIterator[Any]]:
+    """Protect an async generator function."""
+    clock = stack.clock
+
+    async def protected(request: Any, context: Any) -> AsyncIterator[Any]:
+        call = served_call(stack, method, request, context)
+        execution = Execution(stack.plan, call, call.deadline)
+        task = asyncio.current_task()
+        assert task is not None
+        # gRPC may leave this generator behind wherever it is; the end of its task is the end.
+        task.add_done_callback(lambda _: lost(stack, execution))
+        step = execution.start(call.started)
+        while step is not FINISH:
+            if step is PAUSE:
+                await pause(execution, clock)
+                step = execution.resume(clock.now())
+                continue
+            row = execution.current()
+            enter(stack, row, context)
+            messages, limit, duration = behaviour(request, context), own_limit(row), None
+            try:
+                while True:
+                    message = await _within(limit, stack, anext(messages))
+                    if duration is None:
+                        duration = clock.now() - call.started
+                    call.committed = True
+                    yield message
+            except StopAsyncIteration:
+                outcome = answered(context.code())
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+                outcome = _raised(error, row, stack, context)
+            finally:
+                await messages.aclose()  # type: ignore[attr-defined]
+            now = clock.now()
+            outcome.duration = now - call.started if duration is None else duration
+            step = execution.settle(outcome, now)
+        stack.recorder.ended(call, execution.outcome, clock.now())
+        if execution.outcome.local:
+            for message in execution.outcome.value:  # type: ignore[attr-defined]
+                yield message
+        else:
+            await _result_of(execution, stack, context)
+
+    return protected
+
+
+def threaded(
+    behaviour: Callable[..., Any], stack: Stack, method: Method, *, streaming: bool
+) -> Callable[[Any, Any], Any]:
+    """Protect a plain function, which gRPC runs in a thread of the migration pool."""
+    inner = unary_response(behaviour, stack, method)
+
+    def protected(request: Any, context: Any) -> Any:
+        return inner(request, ThreadContext(context))
+
+    def protected_stream(request: Any, context: Any) -> Iterator[Any]:
+        # A generator: gRPC calls the function in the loop, and runs only its steps in a thread.
+        yield from ServedStream(behaviour, stack, method, request, ThreadContext(context))
+
+    return protected_stream if streaming else protected
+
+
+class ThreadContext:
+    """What gRPC gives a plain function on an asyncio server, and the code that was set on it."""
+
+    def __init__(self, context: Any) -> None:
+        """Cover gRPC's context, which does not tell the code."""
+        self._context = context
+        self._code: Any = None
+
+    def code(self) -> Any:
+        """Return the code that was set, or None."""
+        return self._code
+
+    def set_code(self, code: Any) -> None:
+        """Set the code."""
+        self._code = code
+        self._context.set_code(code)
+
+    def abort(self, code: Any, details: str = "", trailing_metadata: tuple[Any, ...] = ()) -> None:
+        """End the call with a code; raises, as gRPC's does."""
+        self._code = code
+        self._context.abort(code, details, trailing_metadata)
+
+    def is_active(self) -> bool:
+        """Tell whether there is time left; gRPC does not say whether the client is there."""
+        remaining = self._context.time_remaining()
+        return remaining is None or remaining > 0
+
+    def __getattr__(self, name: str) -> Any:
+        """Show everything else of gRPC's context."""
+        return getattr(self._context, name)
+
+
+async def _within(limit: float | None, stack: Stack, work: Awaitable[Any]) -> Any:
+    """Await the work, within a limit of ours."""
+    if limit is None:
+        return await work
+    scope = stack.clock.timeout(limit)
+    try:
+        async with scope:
+            return await work
+    except TimeoutError as error:
+        if scope.expired():
+            raise _LimitReachedError from error
+        raise
+
+
+class _LimitReachedError(Exception):
+    """A limit of ours ran out; never leaves this module."""
+
+
+def _raised(error: BaseException, row: Execution, stack: Stack, context: Any) -> Outcome:
+    """Return the outcome of a handler that raised."""
+    call = row.call
+    if isinstance(error, _LimitReachedError):
+        return failed(too_late(row, stack), 0.0)
+    if isinstance(error, asyncio.CancelledError):
+        call.committed = True
+        late = call.deadline is not None and stack.clock.now() >= call.deadline - _EARLY
+        if late:
+            return Outcome(Kind.FAILURE, Code.DEADLINE_EXCEEDED, 0.0, error)
+        return Outcome(Kind.IGNORED, Code.CANCELLED, 0.0, error)
+    return raised(error, context.code(), call)
+
+
+async def _result_of(execution: Execution, stack: Stack, context: Any) -> object:
+    """Return what a handler returned, or end the call as it ended."""
+    outcome = execution.outcome
+    refusal, error = outcome.refusal, outcome.error
+    if refusal is not None:
+        await context.abort(refusal.code, refusal.details, pushback_metadata(refusal.retry_after))
+    if error is None:
+        return outcome.value
+    del execution.outcome, outcome
+    if isinstance(error, TimedOut) and error.stack == stack.name:
+        await context.abort(error.code(), error.details())
+    try:
+        raise error
+    finally:
+        # Its traceback refers to this frame.
+        del error

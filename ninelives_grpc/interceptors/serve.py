@@ -1,0 +1,220 @@
+"""What the sync and the asyncio server have in common."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+
+from ninelives_grpc.call import Call, Method, ServedCall, serving
+from ninelives_grpc.errors import ConfigError, TimedOut, pushback_metadata
+from ninelives_grpc.outcome import Code, Kind, Outcome, cancelled, classify, failed
+from ninelives_grpc.policies.policy import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Token
+
+    from ninelives_grpc.routes import Routes
+    from ninelives_grpc.stacks.execution import Execution
+    from ninelives_grpc.stacks.stack import Stack
+
+    Handler = grpc.RpcMethodHandler[Any, Any]
+
+_NO_DEADLINE = 1e9
+"""Seconds; gRPC gives a sync call without a deadline 9.2e18 seconds."""
+
+_MAKERS: dict[tuple[bool, bool], Callable[..., Any]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+
+class Handlers:
+    """The protected handlers of a server, made once each.
+
+    Attributes:
+        routes: Which stack protects which method.
+    """
+
+    MAX = 10_000
+
+    def __init__(
+        self, routes: Routes, protect: Callable[[Handler, Stack, Method], Callable[..., Any]]
+    ) -> None:
+        """Make a protected behaviour with `protect`.
+
+        Raises:
+            ConfigError: A stack has a policy that makes no sense on a server; says which.
+        """
+        for stack in routes.stacks:
+            _check(stack)
+        self._routes = routes
+        self._protect = protect
+        self._made: dict[str, tuple[Handler, Handler]] = {}
+
+    def get(self, name: str, handler: Handler) -> Handler:
+        """Return the protected handler of a method."""
+        made = self._made.get(name)
+        if made is not None and made[0] is handler:
+            return made[1]
+        stack = self._routes(name)
+        protected = handler if stack is None else self._make(name, handler, stack)
+        if len(self._made) >= self.MAX:
+            # Generic handlers can make up any number of methods.
+            self._made.clear()
+        self._made[name] = (handler, protected)
+        return protected
+
+    def _make(self, name: str, handler: Handler, stack: Stack) -> Handler:
+        original = behaviour_of(handler)
+        behaviour = self._protect(handler, stack, Method(name))
+        for attribute in ("experimental_non_blocking", "experimental_thread_pool"):
+            if hasattr(original, attribute):
+                setattr(behaviour, attribute, getattr(original, attribute))
+        make = _MAKERS[handler.request_streaming, handler.response_streaming]
+        made: Handler = make(
+            behaviour,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return made
+
+
+def behaviour_of(handler: Handler) -> Any:
+    """Return the function that serves a method."""
+    if handler.request_streaming:
+        return handler.stream_stream if handler.response_streaming else handler.stream_unary
+    return handler.unary_stream if handler.response_streaming else handler.unary_unary
+
+
+def served_call(stack: Stack, method: Method, request: object, context: Any) -> Call:
+    """Begin a call that has arrived."""
+    now = stack.clock.now()
+    remaining = context.time_remaining()
+    deadline = None if remaining is None or remaining > _NO_DEADLINE else now + remaining
+    metadata = context.invocation_metadata()
+    return Call(method, now, deadline, metadata, request, None, context.peer)
+
+
+def enter(stack: Stack, row: Execution, context: Any) -> Token[ServedCall | None]:
+    """Make the call known as the one being served: to `current_call`, and to calls made in it."""
+    served = ServedCall(row.call.method, row.deadline, stack.clock.now, partial(_gone, context))
+    return serving.set(served)
+
+
+def leave(token: Token[ServedCall | None]) -> None:
+    """Take back what `enter` did."""
+    serving.reset(token)
+
+
+def _gone(context: Any) -> bool:
+    active = getattr(context, "is_active", None)
+    return bool(context.cancelled()) if active is None else not active()
+
+
+def ended(stack: Stack, row: Execution, context: Any) -> Outcome:
+    """Return the outcome of a sync handler that returned, perhaps too late or for nobody."""
+    code = context.code()
+    if code is not None and code is not Code.OK:
+        return answered(code)
+    deadline = row.deadline
+    if deadline is not None:
+        late = stack.clock.now() - deadline
+        if late > 0:
+            if own_limit(row) is not None:
+                return failed(too_late(row, stack), 0.0)
+            return Outcome(Kind.FAILURE, Code.DEADLINE_EXCEEDED, 0.0)
+    if not context.is_active():
+        return cancelled()
+    return Outcome(Kind.SUCCESS, Code.OK, 0.0)
+
+
+def refuse(execution: Execution, context: Any) -> NoReturn:
+    """End a sync call that one of our policies refused, telling the client when to come back."""
+    refusal = execution.outcome.refusal
+    assert refusal is not None
+    if refusal.retry_after is not None:
+        context.set_trailing_metadata(pushback_metadata(refusal.retry_after))
+    context.abort(refusal.code, refusal.details)
+    raise AssertionError  # `abort` has raised
+
+
+def result_of(execution: Execution, stack: Stack, context: Any) -> object:
+    """Return what a sync handler returned, or end the call as it ended."""
+    outcome = execution.outcome
+    if outcome.refusal is not None:
+        refuse(execution, context)
+    error = outcome.error
+    if error is None:
+        return outcome.value
+    del execution.outcome, outcome
+    if isinstance(error, TimedOut) and error.stack == stack.name:
+        context.abort(error.code(), error.details())
+    try:
+        raise error
+    finally:
+        # Its traceback refers to this frame.
+        del error
+
+
+def answered(code: Any) -> Outcome:
+    """Return the outcome of a handler that returned, with the code it has set."""
+    if code is None or code is Code.OK:
+        return Outcome(Kind.SUCCESS, Code.OK, 0.0)
+    status = status_of(code)
+    return Outcome(classify(status), status, 0.0)
+
+
+def raised(error: BaseException, code: Any, call: Call) -> Outcome:
+    """Return the outcome of a handler that raised; `code` is what it had set, or None.
+
+    Whatever it raises is UNKNOWN to the client, unless a code was set. An answer that the
+    application has decided on, as by `abort`, is not replaced by a fallback.
+    """
+    if isinstance(error, TimedOut):
+        return failed(error, 0.0)
+    if code is None or code is Code.OK:
+        return Outcome(Kind.FAILURE, Code.UNKNOWN, 0.0, error)
+    call.committed = True
+    status = status_of(code)
+    if status is Code.CANCELLED:
+        return cancelled(0.0, error)
+    return Outcome(classify(status), status, 0.0, error)
+
+
+def status_of(code: Any) -> grpc.StatusCode:
+    """Return a status code that may have been given as a number, as asyncio servers allow."""
+    if isinstance(code, grpc.StatusCode):
+        return code
+    return _BY_NUMBER.get(code, Code.UNKNOWN)
+
+
+def own_limit(row: Execution) -> float | None:
+    """Return the deadline of a handler when it is ours, and earlier than the client's."""
+    deadline, given = row.deadline, row.call.deadline
+    return None if deadline is None or (given is not None and deadline >= given) else deadline
+
+
+def too_late(row: Execution, stack: Stack) -> TimedOut:
+    """Return the error of a handler that took longer than a `Timeout` allows."""
+    took = stack.clock.now() - row.call.started
+    details = f"{row.call.method.name} took {took:.3g} s, longer than {stack.name} allows"
+    return TimedOut(details, stack=stack.name)
+
+
+_BY_NUMBER: dict[Any, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def _check(stack: Stack) -> None:
+    plan = stack.plan
+    wrong = "&" if plan.races else ""
+    for role, name in ((Role.RETRY, "Retry"), (Role.TARGET, "Target")):
+        if role in plan.roles:
+            wrong = name
+    if wrong:
+        msg = f"{wrong} makes no sense on a server, which is called once; put it on the client"
+        raise ConfigError(msg, path=stack.name)

@@ -1,0 +1,151 @@
+"""Protect a sync server by an interceptor."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from ninelives_grpc.interceptors.serve import (
+    Handlers,
+    answered,
+    behaviour_of,
+    ended,
+    enter,
+    leave,
+    raised,
+    refuse,
+    result_of,
+    served_call,
+)
+from ninelives_grpc.interceptors.served_stream import ServedStream
+from ninelives_grpc.outcome import Outcome, cancelled
+from ninelives_grpc.stacks.execution import Execution
+from ninelives_grpc.stacks.step import FINISH, PAUSE
+from ninelives_grpc.stacks.sync import drive, pause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ninelives_grpc.call import Method
+    from ninelives_grpc.routes import Routes
+    from ninelives_grpc.stacks.stack import Stack
+
+    Handler = grpc.RpcMethodHandler[Any, Any]
+
+
+class ServerInterceptor(grpc.ServerInterceptor):
+    """Takes served calls of all four kinds through the stack that their method is routed to.
+
+    gRPC asks it under the server's lock: it only looks up the protected handler. Admission happens
+    where the handler runs, and what was admitted is given back when the handler has really ended,
+    also when its client has long gone.
+    """
+
+    def __init__(self, routes: Routes) -> None:
+        """Route by method.
+
+        Raises:
+            ConfigError: A stack has a policy that makes no sense on a server; says which.
+        """
+        self._handlers = Handlers(routes, protect)
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Return the protected handler of the method."""
+        handler = continuation(handler_call_details)
+        return None if handler is None else self._handlers.get(handler_call_details.method, handler)
+
+
+def protect(handler: Handler, stack: Stack, method: Method) -> Callable[..., Any]:
+    """Return the behaviour of a handler under a stack."""
+    behaviour = behaviour_of(handler)
+    if not handler.response_streaming:
+        return unary_response(behaviour, stack, method)
+    if getattr(behaviour, "experimental_non_blocking", False):
+        return pushed_responses(behaviour, stack, method)
+
+    def protected(request: Any, context: Any) -> ServedStream:
+        return ServedStream(behaviour, stack, method, request, context)
+
+    return protected
+
+
+def unary_response(
+    behaviour: Callable[..., Any], stack: Stack, method: Method
+) -> Callable[[Any, Any], Any]:
+    """Protect a handler that returns one message."""
+    clock, plan, recorder = stack.clock, stack.plan, stack.recorder
+
+    def protected(request: Any, context: Any) -> Any:
+        call = served_call(stack, method, request, context)
+        execution = Execution(plan, call, call.deadline)
+
+        def attempt(row: Execution, _: float) -> Outcome:
+            token = enter(stack, row, context)
+            try:
+                response = behaviour(request, context)
+            except Exception as error:  # noqa: BLE001 - it becomes the outcome
+                return raised(error, context.code(), call)
+            finally:
+                leave(token)
+            outcome = ended(stack, row, context)
+            outcome.value = response
+            return outcome
+
+        try:
+            now = drive(execution, attempt, clock, call.started)
+        except BaseException:
+            recorder.ended(call, execution.outcome, clock.now())
+            raise
+        recorder.ended(call, execution.outcome, now)
+        return result_of(execution, stack, context)
+
+    return protected
+
+
+def pushed_responses(
+    behaviour: Callable[..., Any], stack: Stack, method: Method
+) -> Callable[[Any, Any, Callable[[Any], None]], None]:
+    """Protect a handler that returns at once and pushes its messages, None for the end."""
+    lock = threading.Lock()
+
+    def protected(request: Any, context: Any, push: Callable[[Any], None]) -> None:
+        call = served_call(stack, method, request, context)
+        execution = Execution(stack.plan, call, call.deadline)
+
+        def settle(outcome: Outcome) -> None:
+            now = stack.clock.now()
+            with lock:
+                if execution.finished:
+                    return
+                outcome.duration = now - call.started
+                execution.settle(outcome, now)
+            stack.recorder.ended(call, execution.outcome, now)
+
+        def push_and_settle(message: Any) -> None:
+            call.committed = True
+            push(message)
+            if message is None:
+                settle(answered(context.code()))
+
+        step = execution.start(call.started)
+        while step is PAUSE:
+            pause(execution, stack.clock)
+            step = execution.resume(stack.clock.now())
+        if step is FINISH:
+            stack.recorder.ended(call, execution.outcome, stack.clock.now())
+            refuse(execution, context)
+        context.add_callback(lambda: settle(cancelled()))
+        try:
+            behaviour(request, context, push_and_settle)
+        except Exception as error:
+            call.committed = True
+            settle(raised(error, context.code(), call))
+            raise
+
+    return protected

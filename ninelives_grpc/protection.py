@@ -1,0 +1,73 @@
+"""The entry points: how a stack, or routes to several, is attached to sync channels and servers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, overload
+
+import grpc
+
+from ninelives_grpc.errors import ConfigError
+from ninelives_grpc.interceptors.aio_channel import ProtectedAioChannel
+from ninelives_grpc.interceptors.channel import ProtectedChannel
+from ninelives_grpc.interceptors.client import ClientInterceptor
+from ninelives_grpc.interceptors.server import ServerInterceptor
+from ninelives_grpc.routes import Routes, client_routes, server_routes
+
+if TYPE_CHECKING:
+    from ninelives_grpc.stacks.stack import Stack
+
+
+def client_interceptors(protection: Stack | Routes) -> list[ClientInterceptor]:
+    """Return interceptors for `grpc.intercept_channel(channel, *client_interceptors(stack))`.
+
+    Args:
+        protection: A stack for all methods, or `Routes` from methods to stacks.
+
+    Raises:
+        ConfigError: A stack has a policy that an interceptor can not carry out; says which.
+    """
+    return [ClientInterceptor(client_routes(protection))]
+
+
+def server_interceptor(protection: Stack | Routes) -> ServerInterceptor:
+    """Return an interceptor for `grpc.server(pool, interceptors=[server_interceptor(stack)])`.
+
+    Args:
+        protection: A stack for all methods but health, reflection and control, or `Routes`.
+
+    Raises:
+        ConfigError: A stack has a policy that makes no sense on a server; says which.
+    """
+    return ServerInterceptor(server_routes(protection))
+
+
+@overload
+def wrap_channel(channel: grpc.Channel, protection: Stack | Routes) -> grpc.Channel: ...
+
+
+@overload
+def wrap_channel(channel: grpc.aio.Channel, protection: Stack | Routes) -> grpc.aio.Channel: ...
+
+
+def wrap_channel(
+    channel: grpc.Channel | grpc.aio.Channel, protection: Stack | Routes
+) -> grpc.Channel | grpc.aio.Channel:
+    """Return a channel, sync or asyncio like the given one, whose calls pass through a stack.
+
+    It is faster than interceptors, keeps cancellation and `close` as on a bare channel, and can
+    send calls to another `Target`. Closing either channel closes both.
+
+    Args:
+        channel: The channel to protect.
+        protection: A stack for all methods, or `Routes` from methods to stacks.
+
+    Raises:
+        ConfigError: It is not a channel.
+    """
+    routes = client_routes(protection)
+    if isinstance(channel, grpc.aio.Channel):
+        return ProtectedAioChannel(channel, routes)
+    if isinstance(channel, grpc.Channel):
+        return ProtectedChannel(channel, routes)
+    msg = f"must be a grpc.Channel or a grpc.aio.Channel, not {channel!r}"
+    raise ConfigError(msg, path="wrap_channel: channel")
