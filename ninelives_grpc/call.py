@@ -81,8 +81,10 @@ class Call:
         request: object = None,
         inherited: float | None = None,
         peer: Callable[[], str] | None = None,
+        lifetime: Lifetime | None = None,
     ) -> None:
         self.method = method
+        self.lifetime = lifetime
         self.request = request
         self.inherited = inherited
         self.peer = peer
@@ -91,7 +93,6 @@ class Call:
         self.metadata = metadata
         self.attempts = 0
         self.committed = False
-        self.lifetime: Lifetime | None = None
         self.paid: tuple[BudgetFlow[Any], ...] = ()
 
     def pay(self, budget: BudgetFlow[Any], now: float) -> bool:

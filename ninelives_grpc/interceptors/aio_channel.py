@@ -12,7 +12,7 @@ from ninelives_grpc.interceptors import aio_calls, aio_watch
 from ninelives_grpc.interceptors.aio_driver import AioDriver
 from ninelives_grpc.interceptors.aio_replay import AioReplay, Writes
 from ninelives_grpc.interceptors.aio_watch import AioWatch
-from ninelives_grpc.interceptors.attempts import aio_metadata, new_call, time_left
+from ninelives_grpc.interceptors.attempts import aio_metadata, new_call
 from ninelives_grpc.interceptors.protect import no_race_of_streams
 from ninelives_grpc.lifetime import Lifetime
 from ninelives_grpc.stacks.execution import Execution
@@ -55,7 +55,7 @@ class ProtectedMethod:
         self._now = stack.clock.now
         self._others: dict[int, Any] = {}
 
-    def __call__(  # noqa: D102 - gRPC's signature and documentation
+    def __call__(  # noqa: C901, D102 - a hot path; gRPC's documentation
         self,
         request: Any = None,
         timeout: float | None = None,
@@ -64,27 +64,23 @@ class ProtectedMethod:
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> Any:
-        stack, plan = self.stack, self.stack.plan
-        streams = self.streams_requests
-        call = new_call(self._method, self._now(), timeout, metadata, None if streams else request)
-        call.lifetime = self._lifetime
+        stack, streams = self.stack, self.streams_requests
+        plan, lifetime = stack.plan, self._lifetime
+        message = None if streams else request
+        call = new_call(self._method, self._now(), timeout, metadata, message, lifetime)
         if plan.races and self.passed is not None:
             raise no_race_of_streams(stack, call)
         execution = Execution(plan, call, call.deadline)
-        step = self._first_step(execution)
         writes: Writes[Any] | None = None
         replay: AioReplay[Any] | None = None
-        if streams and (plan.repeats or step is not ATTEMPT):
-            writes = Writes() if request is None else None
-            replay = AioReplay(request if writes is None else writes, call)
 
-        def begin(row: Execution) -> Any:
+        def begin(row: Execution, now: float) -> Any:
             inner = self._inner if row.target is None else self._on(row.target)
             messages = request if replay is None else replay.attempt()
             attempt = inner(
                 messages,
-                timeout=time_left(row, self._now()),
-                metadata=aio_metadata(call),
+                timeout=None if row.deadline is None else row.deadline - now,
+                metadata=call.metadata if call.attempts == 1 else aio_metadata(call),
                 credentials=credentials,
                 wait_for_ready=wait_for_ready,
                 compression=compression,
@@ -93,33 +89,36 @@ class ProtectedMethod:
                 attempt.add_done_callback(messages.end)
             return attempt
 
-        if step is ATTEMPT and not plan.repeats:
-            return self._pass(execution, begin)
+        try:
+            step = execution.start(call.started)
+            if streams and (plan.repeats or step is not ATTEMPT):
+                writes = Writes() if request is None else None
+                replay = AioReplay(request if writes is None else writes, call)
+            first = None
+            if step is ATTEMPT and not plan.races:
+                child = execution.child
+                first = begin(execution if child is None else child.current(), call.started)
+        except BaseException as error:
+            if replay is not None:
+                replay.close()
+            execution.cancel(call.started, error)
+            stack.recorder.ended(call, execution.outcome, call.started)
+            raise
+        if first is not None and not plan.repeats:
+            return self._pass(execution, first)
         driver = AioDriver(stack, execution, begin, self._loop)
-        driver.start(step)
+        if first is None:
+            driver.start(step)
+        else:
+            driver.attempt = first
+            first.add_done_callback(driver.first_ended)
         started = self.protected(driver)
         if replay is not None and isinstance(started, aio_calls.StreamRequestMixin):
             started.feed(writes, replay)
         return started
 
-    def _first_step(self, execution: Execution) -> Any:
-        call = execution.call
-        try:
-            return execution.start(call.started)
-        except BaseException as error:
-            execution.cancel(call.started, error)
-            self.stack.recorder.ended(call, execution.outcome, call.started)
-            raise
-
-    def _pass(self, execution: Execution, begin: Callable[[Execution], Any]) -> Any:
-        """Make the only attempt there can be, and return gRPC's own object of it."""
-        call = execution.call
-        try:
-            started = begin(execution)
-        except BaseException as error:
-            execution.cancel(call.started, error)
-            self.stack.recorder.ended(call, execution.outcome, call.started)
-            raise
+    def _pass(self, execution: Execution, started: Any) -> Any:
+        """Watch the only attempt there can be, and return gRPC's own object of it."""
         watch = AioWatch(self.stack, execution, streaming=self.passed is not None)
         if self.passed is not None:
             return self.passed(started, watch, self._loop)

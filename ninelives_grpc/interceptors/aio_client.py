@@ -74,10 +74,10 @@ class Adapter:
             raise no_race_of_streams(stack, call)
         replay = AioReplay(request, call) if streams_requests and plan.repeats else None
 
-        async def begin(row: Execution) -> Any:
+        async def begin(row: Execution, now: float) -> Any:
             told = aio.ClientCallDetails(
                 details.method,
-                time_left(row, stack.clock.now()),
+                time_left(row, now),
                 aio_metadata(call),
                 details.credentials,
                 details.wait_for_ready,
@@ -189,7 +189,7 @@ def interceptors(routes: Routes) -> list[aio.ClientInterceptor]:
 async def _start(
     stack: Stack,
     call: Call,
-    begin: Callable[[Execution], Awaitable[Any]],
+    begin: Callable[[Execution, float], Awaitable[Any]],
     protected: type[aio_calls.ProtectedAioCall],
     *,
     streaming: bool,
@@ -201,7 +201,9 @@ async def _start(
         while step is PAUSE:
             await pause(execution, stack.clock)
             step = execution.resume(stack.clock.now())
-        first = await begin(execution.current()) if step is ATTEMPT else None
+        first = None
+        if step is ATTEMPT:
+            first = await begin(execution.current(), stack.clock.now())
     except BaseException as error:
         execution.cancel(stack.clock.now(), error)
         stack.recorder.ended(call, execution.outcome, stack.clock.now())
@@ -216,5 +218,6 @@ async def _start(
     if first is None:
         driver.start(step)
     else:
-        driver.watch(first)
+        driver.attempt = first
+        first.add_done_callback(driver.first_ended)
     return protected(driver)

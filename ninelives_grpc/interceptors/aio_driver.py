@@ -12,7 +12,7 @@ from grpc.aio import AioRpcError
 
 from ninelives_grpc.outcome import Code, Kind, Outcome, cancelled, failed
 from ninelives_grpc.stacks.aio import go_on
-from ninelives_grpc.stacks.step import ATTEMPT, FINISH, Step
+from ninelives_grpc.stacks.step import FINISH, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -39,7 +39,7 @@ class AioDriver:
         self,
         stack: Stack,
         execution: Execution,
-        begin: Callable[[Execution], Any],
+        begin: Callable[[Execution, float], Any],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         """Prepare to follow an execution.
@@ -47,7 +47,8 @@ class AioDriver:
         Args:
             stack: What protects the call.
             execution: What to follow.
-            begin: Starts an attempt and returns gRPC's call object, or a coroutine for it.
+            begin: Told the row and the time, starts an attempt and returns gRPC's call object, or
+                a coroutine for it.
             loop: The loop that the call belongs to.
         """
         self.stack = stack
@@ -64,31 +65,19 @@ class AioDriver:
         self._first_message: float | None = None
 
     def start(self, step: Step) -> None:
-        """Take the first step, which the execution has already decided on."""
+        """Take a first step that is no attempt, or begin a race."""
         if step is FINISH:
-            self._finish()
-        elif step is ATTEMPT and not self.stack.plan.races:
-            try:
-                attempt = self._begin(self.execution.current())
-            except BaseException as error:
-                self.execution.cancel(self._started, error)
-                self._finish()
-                raise
-            self.watch(attempt)
+            self._finish(self._started)
         else:
             self._go(step)
-
-    def watch(self, attempt: Any) -> None:
-        """Follow the first attempt, which has just been started."""
-        self.attempt = attempt
-        attempt.add_done_callback(self._first_ended)
 
     def cancel(self) -> bool:
         """End the call now; False when it is already over."""
         if self.finished:
             return False
-        self.execution.cancel(self.stack.clock.now())
-        self._finish()
+        now = self.stack.clock.now()
+        self.execution.cancel(now)
+        self._finish(now)
         if self._task is not None:
             self._task.cancel()
         if self.attempt is not None:
@@ -143,24 +132,15 @@ class AioDriver:
             self._reader = None
         return first
 
-    def _first_ended(self, attempt: Any) -> None:
+    def first_ended(self, attempt: Any) -> None:
         """Hear from gRPC that the first attempt is over; runs in a callback, and must not raise."""
         if self.finished:
             return
         if self._reader is not None:
             self._task = self.loop.create_task(self._judge_after_reader(attempt, self._reader))
             return
-        self._judge(attempt)
-
-    async def _judge_after_reader(self, attempt: Any, reader: asyncio.Event) -> None:
-        await reader.wait()
-        self._task = None
-        if not self.finished:
-            self._judge(attempt)
-
-    def _judge(self, attempt: Any) -> None:
         now = self.stack.clock.now()
-        ended = self._first_message or now
+        ended = now if self._first_message is None else self._first_message
         try:
             step = self.execution.settle(outcome_of(attempt, ended - self._started), now)
         except Exception as error:
@@ -169,9 +149,14 @@ class AioDriver:
             self.execution.cancel(now, error)
             step = FINISH
         if step is FINISH:
-            self._finish()
+            self._finish(now)
         else:
             self._go(step)
+
+    async def _judge_after_reader(self, attempt: Any, reader: asyncio.Event) -> None:
+        await reader.wait()
+        self._task = None
+        self.first_ended(attempt)
 
     def _go(self, step: Step) -> None:
         self._task = self.loop.create_task(self._run(step))
@@ -183,19 +168,21 @@ class AioDriver:
         clock = self.stack.clock
         try:
             await go_on(self.execution, step, self._attempt, clock, clock.now())
+        except Exception as error:
+            _LOGGER.exception("a policy failed for %s", self.execution.call.method.name)
+            self.execution.cancel(clock.now(), error)
         except BaseException as error:
             self.execution.cancel(clock.now(), error)
-            if not isinstance(error, Exception):
-                raise
+            raise
         finally:
             self._task = None
             if not self.finished:
-                self._finish()
+                self._finish(clock.now())
 
     async def _attempt(self, row: Execution, now: float) -> Outcome:
         """Make one attempt from a task, to its end."""
         try:
-            attempt = self._begin(row)
+            attempt = self._begin(row, now)
             if inspect.isawaitable(attempt) and not isinstance(attempt, grpc.aio.Call):
                 attempt = await attempt
         except Exception as error:  # noqa: BLE001 - the channel was closed in the meantime
@@ -215,15 +202,16 @@ class AioDriver:
         outcome.value = attempt
         return outcome
 
-    def _finish(self) -> None:
+    def _finish(self, now: float) -> None:
         """Tell whom it concerns that it is over."""
         self.finished = True
         execution = self.execution
         outcome = execution.outcome
         if self.stack.plan.races and not outcome.local:
             self.attempt = outcome.value
-        self.stack.recorder.ended(execution.call, outcome, self.stack.clock.now())
-        self._tell()
+        self.stack.recorder.ended(execution.call, outcome, now)
+        if self._changed is not None:
+            self._tell()
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             self.loop.call_soon(callback)
@@ -241,7 +229,11 @@ class AioDriver:
 
 def outcome_of(ended: Any, duration: float) -> Outcome:
     """Return the outcome of a call object that is done; none of its coroutines then suspends."""
-    code = finished(ended.code())
+    coroutine = ended.code()
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        code = stop.value
     if code is Code.OK:
         return Outcome(Kind.SUCCESS, code, duration)
     error = AioRpcError(

@@ -13,6 +13,7 @@ from ninelives_grpc.stacks.edge import inherited_deadline
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ninelives_grpc.lifetime import Lifetime
     from ninelives_grpc.stacks.execution import Execution
 
 _REPEATABLE = frozenset({tuple, list, grpc.aio.Metadata})
@@ -24,6 +25,7 @@ def new_call(
     timeout: float | None,
     metadata: Iterable[tuple[str, str | bytes]] | None,
     request: object,
+    lifetime: Lifetime | None = None,
 ) -> Call:
     """Begin a client call, under the deadline of the call being served."""
     if metadata is not None and type(metadata) not in _REPEATABLE:
@@ -36,13 +38,15 @@ def new_call(
         metadata,
         request,
         None if serving.get() is None else inherited_deadline(now),
+        None,
+        lifetime,
     )
 
 
 def time_left(row: Execution, now: float) -> float | None:
-    """Return the timeout to send with an attempt that starts now."""
+    """Return the timeout to send with an attempt that starts now; gRPC takes negative ones too."""
     deadline = row.deadline
-    return None if deadline is None else max(0.0, deadline - now)
+    return None if deadline is None else deadline - now
 
 
 def request_metadata(call: Call) -> Any:

@@ -57,18 +57,6 @@ class ProtectedMethod:
             other = self._others[id(target)] = self._make(target)
         return other
 
-    def _begin(
-        self,
-        timeout: float | None,
-        metadata: Any,
-        request: Any,
-    ) -> tuple[Call, Replay[Any] | None]:
-        """Begin a call, and keep the requests of a stream that may have to be sent again."""
-        streams = self.streams_requests
-        call = new_call(self._method, self._now(), timeout, metadata, None if streams else request)
-        call.lifetime = self._lifetime
-        return call, Replay(request, call) if streams and self.stack.plan.repeats else None
-
     def _start(
         self,
         start: Callable[[Stack, Call, Callable[[Execution], Any]], Any],
@@ -79,7 +67,16 @@ class ProtectedMethod:
         *rest: Any,
     ) -> Any:
         """Start a call whose call object is returned."""
-        call, replay = self._begin(timeout, metadata, request)
+        streams = self.streams_requests
+        call = new_call(
+            self._method,
+            self._now(),
+            timeout,
+            metadata,
+            None if streams else request,
+            self._lifetime,
+        )
+        replay = Replay(request, call) if streams and self.stack.plan.repeats else None
 
         def begin(row: Execution) -> Any:
             inner = self._inner if row.target is None else self._on(row.target)
@@ -112,7 +109,7 @@ class UnaryResponse(ProtectedMethod):
         rest = (credentials, wait_for_ready, compression)
         if self.stack.plan.races:
             return self.future(request, timeout, metadata, *rest).result()
-        return self._block("__call__", request, timeout, metadata, rest).value
+        return self._block(request, timeout, metadata, rest, with_call=False).value
 
     def with_call(  # noqa: D102
         self,
@@ -127,7 +124,7 @@ class UnaryResponse(ProtectedMethod):
         if self.stack.plan.races:
             started = self.future(request, timeout, metadata, *rest)
             return started.result(), started
-        outcome = self._block("with_call", request, timeout, metadata, rest)
+        outcome = self._block(request, timeout, metadata, rest, with_call=True)
         if outcome.local:
             return outcome.value, LocalAnswer(outcome.value)
         response_and_call: tuple[Any, grpc.Call] = outcome.value  # type: ignore[assignment]
@@ -147,21 +144,26 @@ class UnaryResponse(ProtectedMethod):
 
     def _block(
         self,
-        name: str,
         request: Any,
         timeout: float | None,
         metadata: Any,
         rest: tuple[Any, ...],
+        *,
+        with_call: bool,
     ) -> Outcome:
-        call, replay = self._begin(timeout, metadata, request)
+        streams, stack = self.streams_requests, self.stack
+        message = None if streams else request
+        call = new_call(self._method, self._now(), timeout, metadata, message, self._lifetime)
+        replay = Replay(request, call) if streams and stack.plan.repeats else None
 
         def attempt(row: Execution, now: float) -> Outcome:
             inner = self._inner if row.target is None else self._on(row.target)
+            start = inner.with_call if with_call else inner
             messages = request if replay is None else replay.attempt()
+            left = None if row.deadline is None else row.deadline - now
+            headers = call.metadata if call.attempts == 1 else request_metadata(call)
             try:
-                value = getattr(inner, name)(
-                    messages, time_left(row, now), request_metadata(call), *rest
-                )
+                value = start(messages, left, headers, *rest)
             except grpc.RpcError as error:
                 return failed(error, 0.0)
             finally:
@@ -169,11 +171,12 @@ class UnaryResponse(ProtectedMethod):
                     messages.end()
             return Outcome(Kind.SUCCESS, Code.OK, 0.0, None, None, None, value)
 
+        if replay is None:
+            return blocking(stack, call, attempt)
         try:
-            return blocking(self.stack, call, attempt)
+            return blocking(stack, call, attempt)
         finally:
-            if replay is not None:
-                replay.close()
+            replay.close()
 
 
 class StreamResponse(ProtectedMethod):

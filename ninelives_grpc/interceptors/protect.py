@@ -12,10 +12,11 @@ from ninelives_grpc.interceptors.answer import LocalAnswer
 from ninelives_grpc.interceptors.calls import ProtectedCall, ProtectedStream
 from ninelives_grpc.interceptors.driver import Driver
 from ninelives_grpc.interceptors.watch import Watch
+from ninelives_grpc.outcome import Code
 from ninelives_grpc.stacks.edge import error_of, result_of
 from ninelives_grpc.stacks.execution import Execution
 from ninelives_grpc.stacks.step import ATTEMPT, FINISH
-from ninelives_grpc.stacks.sync import drive
+from ninelives_grpc.stacks.sync import go_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,13 +28,28 @@ if TYPE_CHECKING:
 
 def blocking(stack: Stack, call: Call, attempt: Callable[[Execution, float], Outcome]) -> Outcome:
     """Make the call in this thread, and return its outcome, or raise its error."""
-    execution = Execution(stack.plan, call, call.deadline)
+    execution, clock, now = Execution(stack.plan, call, call.deadline), stack.clock, call.started
     try:
-        now = drive(execution, attempt, stack.clock, call.started)
-    except BaseException:
-        stack.recorder.ended(call, execution.outcome, stack.clock.now())
+        step = execution.start(now)
+        if step is ATTEMPT and execution.child is None:
+            # As `go_on` would, but this is the path of every call, and mostly all of it.
+            outcome = attempt(execution, now)
+            ended = clock.now()
+            outcome.duration = ended - now
+            now = ended
+            step = execution.settle(outcome, now)
+        if step is not FINISH:
+            now = go_on(execution, step, attempt, clock, now)
+    except BaseException as error:
+        now = clock.now()
+        execution.cancel(now, error)
+        stack.recorder.ended(call, execution.outcome, now)
         raise
-    stack.recorder.ended(call, execution.outcome, now)
+    outcome = execution.outcome
+    stack.recorder.ended(call, outcome, now)
+    if outcome.code is Code.OK:
+        return outcome
+    del outcome
     return result_of(execution, stack.name)
 
 

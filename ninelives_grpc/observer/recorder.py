@@ -70,6 +70,7 @@ class Recorder:
         self._emitter = emitter
         self._started = started
         self._log: deque[tuple[str, float, float, Code, Kind, bool]] = deque()
+        self._gathered = 0
         self._lock = threading.Lock()
         self._totals: Counter[tuple[str, str, str]] = Counter()
         self._durations: Counter[tuple[str, str, int]] = Counter()
@@ -80,20 +81,21 @@ class Recorder:
         """Note a call that ended; on the path of every call."""
         kind, code, refused = outcome.kind, outcome.code, outcome.refusal is not None
         duration = now - call.started
-        log = self._log
-        log.append((call.method.name, now, duration, code, kind, refused))
+        self._log.append((call.method.name, now, duration, code, kind, refused))
         emitter = self._emitter
         if emitter.routine or kind is Kind.FAILURE or refused:
             self._publish(call, outcome, duration, now)
         if call.paid:
             for budget in call.paid:
                 budget.release()
-        if len(log) >= _FOLD_AT:
+        # Threads may count past each other: then it is a few calls later.
+        self._gathered += 1
+        if self._gathered >= _FOLD_AT:
             self.fold()
 
     def fold(self) -> None:
         """Count what has gathered since the last time."""
-        log = self._log
+        log, self._gathered = self._log, 0
         with self._lock:
             for _ in range(len(log)):
                 method, at, duration, code, kind, refused = log.popleft()

@@ -45,6 +45,7 @@ class BudgetFlow(Live[B]):
     """A running budget.
 
     Attributes:
+        full: Whether a success would add nothing, so that nobody needs to tell of it.
         withdrawn: Extra attempts paid so far.
         refused: Extra attempts that could not be paid.
     """
@@ -55,6 +56,7 @@ class BudgetFlow(Live[B]):
 
     def __init__(self, policy: B, address: Address) -> None:
         super().__init__(policy, address)
+        self.full = False
         self.withdrawn = 0
         self.refused = 0
 
@@ -139,16 +141,16 @@ class RetryBudgetFlow(BudgetFlow[RetryBudget]):
     def succeed(self) -> None:
         """Pay in."""
         policy = self.policy
-        # Full is the normal case, and then there is nothing to write and no lock to take.
-        if self._tokens < policy.capacity:
-            with self._lock:
-                self._tokens = min(policy.capacity, self._tokens + policy.ratio)
+        with self._lock:
+            self._tokens = min(policy.capacity, self._tokens + policy.ratio)
+            self.full = self._tokens == policy.capacity
 
     def _pay(self, now: float) -> bool:
         policy = self.policy
         if policy.cost > self._tokens or self._tokens <= policy.threshold * policy.capacity:
             return policy.cost == 0
         self._tokens -= policy.cost
+        self.full = False
         return True
 
     def left(self, now: float) -> float:
@@ -161,6 +163,7 @@ class RetryBudgetFlow(BudgetFlow[RetryBudget]):
         """Hold no more than fits now."""
         with self._lock:
             self._tokens = min(self._tokens, self.policy.capacity)
+            self.full = False
 
 
 @policy

@@ -68,22 +68,24 @@ class Circuit:
         open_until: When the next probe may go, while open.
         cause: What the failure that opened it said.
         window: Recent outcomes, while closed.
+        permit: What attempts get while it is closed; another one after each change of state.
+        run: Failures in a row.
     """
 
     __slots__ = (
         "_closed_at",
         "_openings",
-        "_permit",
         "_probe_failures",
         "_probe_slow",
         "_probes_done",
-        "_run",
         "cause",
         "failure_rate",
         "generation",
         "key",
         "open_until",
+        "permit",
         "probes",
+        "run",
         "state",
         "window",
     )
@@ -103,16 +105,16 @@ class Circuit:
         self.probes: list[CircuitPermit] = []
         self._openings = 0
         self._closed_at: float | None = None
-        self._run = 0
+        self.run = 0
         self._probes_done = self._probe_failures = self._probe_slow = 0
-        self._permit = CircuitPermit(self, 0)
+        self.permit = CircuitPermit(self, 0)
 
     def admit(
         self, policy: CircuitBreaker, now: float, happened: list[Happened]
     ) -> CircuitPermit | None:
         """Give leave for one attempt, or None."""
         if self.state is State.CLOSED:
-            return self._permit
+            return self.permit
         if self.state is State.OPEN:
             if now < self.open_until:
                 return None
@@ -132,13 +134,14 @@ class Circuit:
     def settle(
         self,
         policy: CircuitBreaker,
-        permit: CircuitPermit,
+        permit: Permit,
         outcome: Outcome,
         kind: Kind,
         now: float,
         happened: list[Happened],
     ) -> None:
         """Learn from the outcome of an attempt, unless it comes too late."""
+        assert type(permit) is CircuitPermit
         if permit.generation != self.generation:
             return
         slow_after = policy.slow_call_duration
@@ -153,10 +156,17 @@ class Circuit:
         if kind is Kind.IGNORED:
             return
         failed = kind is Kind.FAILURE
-        self._run = self._run + 1 if failed else 0
+        self.run = self.run + 1 if failed else 0
         self.window.add(now, failed, slow)
         if (failed or slow) and self._tripped(policy, now):
             self._open(policy, outcome, now, happened)
+
+    def record(self, policy: CircuitBreaker, outcome: Outcome, kind: Kind, now: float) -> None:
+        """Take an outcome into the window without drawing a conclusion from it."""
+        if kind is not Kind.IGNORED:
+            slow_after = policy.slow_call_duration
+            slow = slow_after is not None and outcome.duration >= slow_after
+            self.window.add(now, kind is Kind.FAILURE, slow)
 
     def reset(self) -> None:
         """Forget everything: closed, and the next opening is the first."""
@@ -175,7 +185,7 @@ class Circuit:
         limit = policy.consecutive_failures
         calls, failures, slow = self.window.tally(now)
         self.failure_rate = failures / calls if calls else 0.0
-        if limit is not None and self._run >= limit:
+        if limit is not None and self.run >= limit:
             return True
         if calls < policy.minimum_calls:
             return False
@@ -239,10 +249,10 @@ class Circuit:
     def _enter(self, state: State) -> None:
         self.state = state
         self.generation += 1
-        self._permit = CircuitPermit(self, self.generation)
+        self.permit = CircuitPermit(self, self.generation)
         self.window.clear()
         self.probes = []
-        self._run = 0
+        self.run = 0
         self._probes_done = self._probe_failures = self._probe_slow = 0
 
 

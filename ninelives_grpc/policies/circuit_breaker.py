@@ -12,7 +12,7 @@ import grpc
 from ninelives_grpc import events
 from ninelives_grpc.outcome import Kind, Outcome
 from ninelives_grpc.parameters import option, parameter, policy
-from ninelives_grpc.policies.circuit import Circuit, CircuitPermit, Happened
+from ninelives_grpc.policies.circuit import Circuit, Happened, State
 from ninelives_grpc.policies.gate import PERMIT, Gate, Permit, Refusal, Verdict, Wait
 from ninelives_grpc.policies.policy import Policy
 from ninelives_grpc.policies.scope import STACK, Scope, key_function
@@ -177,36 +177,38 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
     def admit(self, call: Call, now: float) -> Verdict:
         """Give leave for one attempt, or say why not and until when."""
         policy = self.policy
-        key = "" if self._key_of is None else self._key_of(call)
-        happened: list[Happened] = []
-        permit: Permit | None
+        key_of = self._key_of
+        key = "" if key_of is None else key_of(call)
         with self._lock:
-            circuit = self._circuit if self._key_of is None else self._circuits.get(key)
-            if policy.mode is Mode.AUTO:
-                permit = circuit.admit(policy, now, happened)
-            else:
-                permit = self._overridden(policy, circuit, now, happened)
+            circuit = self._circuit if key_of is None else self._circuits.get(key)
+            if circuit.state is State.CLOSED and policy.mode is Mode.AUTO:
+                return circuit.permit
+            happened: list[Happened] = []
+            permit = self._decide(policy, circuit, now, happened)
             if permit is None:
                 self.refused += 1
-        if happened:
-            self._publish(circuit, happened, now, call.method.name)
+        self._report(circuit, happened, now, call.method.name)
         return permit or self._refuse(policy, circuit, call, now)
 
     def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:
         """Take the permit back and learn from the outcome."""
-        if not isinstance(permit, CircuitPermit):
+        circuit, policy = permit.circuit, self.policy
+        if circuit is None:
             return
-        policy = self.policy
         kind = outcome.kind if policy.classify is None else self._view(policy.classify, outcome)
         happened: list[Happened] = []
         with self._lock:
-            if policy.mode is Mode.CLOSED and kind is Kind.FAILURE:
-                # Recorded by the window alone: forced closed means that nothing opens it.
-                permit.circuit.window.add(now, failed=True, slow=False)
+            slow_after = policy.slow_call_duration
+            if permit is circuit.permit and kind is Kind.SUCCESS and slow_after is None:
+                # As `circuit.settle` would: the end of nearly every call.
+                circuit.run = 0
+                circuit.window.add(now, False, False)  # noqa: FBT003
+            elif policy.mode is Mode.CLOSED:
+                circuit.record(policy, outcome, kind, now)
             else:
-                permit.circuit.settle(policy, permit, outcome, kind, now, happened)
+                circuit.settle(policy, permit, outcome, kind, now, happened)
         if happened:
-            self._publish(permit.circuit, happened, now, "")
+            self._report(circuit, happened, now, "")
 
     def claim(self, wait: Wait, call: Call, now: float) -> Verdict:
         """Answer at once: a breaker never lets a call wait."""
@@ -269,16 +271,21 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
             return [self._circuit]
         return [circuit for _, circuit in self._circuits.items()]
 
-    def _overridden(
+    def _decide(
         self, policy: CircuitBreaker, circuit: Circuit, now: float, happened: list[Happened]
     ) -> Permit | None:
-        if policy.mode is Mode.OPEN:
-            return None
-        if policy.mode is Mode.DISABLED:
-            return PERMIT
-        if policy.mode is Mode.CLOSED:
-            return CircuitPermit(circuit, circuit.generation)
-        return circuit.admit(policy, now, happened) or PERMIT
+        """Ask the circuit, or whoever overrides it; the lock is held."""
+        match policy.mode:
+            case Mode.AUTO:
+                return circuit.admit(policy, now, happened)
+            case Mode.METRICS_ONLY:
+                return circuit.admit(policy, now, happened) or PERMIT
+            case Mode.CLOSED:
+                return circuit.permit
+            case Mode.DISABLED:
+                return PERMIT
+            case Mode.OPEN:
+                return None
 
     def _describe(self, circuit: Circuit, now: float) -> dict[str, Value]:
         calls, failures, slow = circuit.window.tally(now)
@@ -293,7 +300,7 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
             else 0.0,
         }
 
-    def _publish(self, circuit: Circuit, happened: list[Happened], now: float, method: str) -> None:
+    def _report(self, circuit: Circuit, happened: list[Happened], now: float, method: str) -> None:
         for what in happened:
             about = {"stack": self.stack, "policy": self.name, "method": method}
             event: events.Event

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ninelives_grpc.call import Call
     from ninelives_grpc.outcome import Outcome
+    from ninelives_grpc.policies.circuit import Circuit
 
 P = TypeVar("P", bound=Policy)
 
@@ -22,6 +23,8 @@ class Permit:
 
     __slots__ = ()
     admitted: ClassVar[bool] = True
+    circuit: Circuit | None = None
+    """Whose permit it is, for a circuit breaker to know its own."""
 
 
 PERMIT = Permit()

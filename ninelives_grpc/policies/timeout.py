@@ -76,13 +76,9 @@ class TimeoutFlow(Live[Timeout]):
         self.refused = 0
         self._medians = LeastRecentlyUsed(1000, lambda _: StreamingMedian())
 
-    def deadline(self, call: Call, outer: float | None, now: float) -> float:
-        """Return the time by which what is inside must be over."""
-        policy = self.policy
-        own = now + policy.seconds
-        if call.inherited is not None:
-            own = min(own, call.inherited - policy.margin)
-        return own if outer is None or own < outer else outer
+    def within(self, inherited: float, own: float) -> float:
+        """Return the earlier of our deadline and the one of the call being served."""
+        return min(own, inherited - self.policy.margin)
 
     def hopeless(self, call: Call, now: float) -> Refusal | None:
         """Refuse a served call that has less time left than its method takes."""

@@ -20,6 +20,7 @@ from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE, Step
 if TYPE_CHECKING:
     from ninelives_grpc.call import Call
     from ninelives_grpc.policies.retry import RetryFlow
+    from ninelives_grpc.policies.timeout import TimeoutFlow
     from ninelives_grpc.stacks.plan import Plan
 
 GATE, TIMEOUT, RETRY = Role.GATE, Role.TIMEOUT, Role.RETRY
@@ -42,6 +43,7 @@ class Execution:
     """
 
     __slots__ = (
+        "_depth",
         "_entries",
         "_plan",
         "branches",
@@ -60,33 +62,90 @@ class Execution:
     sides: list[Outcome]
     until: float
 
-    def __init__(
-        self,
-        plan: Plan,
-        call: Call,
-        deadline: float | None,
-        target: Any = None,
-    ) -> None:
+    def __init__(self, plan: Plan, call: Call, deadline: float | None, target: Any = None) -> None:
         self._plan = plan
         self.call = call
         self.deadline = deadline
         self.target = target
-        # What leaving each entered layer needs: its permit, the deadline outside, …
-        self._entries: list[Any] = []
+        # How many layers have been entered, and what leaving each of them needs: its permit, the
+        # deadline outside of it, … A list of fixed length, as this is on the path of every call.
+        self._depth = 0
+        self._entries: list[Any] = [None] * plan.depth
         self.wait: Wait | None = None
         self.child: Execution | None = None
         self.finished = False
 
     def start(self, now: float) -> Step:
-        """Begin the call."""
-        return self._advance(self._plan.layers, now)
+        """Enter the layers that are left, until one says no or wait, and then the leaf."""
+        plan, call, entries, depth = self._plan, self.call, self._entries, self._depth
+        # Any: a layer is what its role says, which is cheaper to ask for than its class.
+        layer: Any
+        for layer in plan.layers[depth:] if depth else plan.layers:
+            role = layer.role
+            if role is GATE:
+                verdict = layer.admit(call, now)
+                if not verdict.admitted:
+                    return self._held_up(verdict, now)
+                entries[depth] = verdict
+            elif role is RETRY:
+                if layer.budget.counts_calls:
+                    layer.budget.begin(now)
+                entries[depth] = layer.policy
+            elif role is TIMEOUT:
+                refusal = layer.hopeless(call, now) if call.peer is not None else None
+                if refusal is not None:
+                    return self._held_up(refusal, now)
+                entries[depth] = outer = self.deadline
+                own = now + layer.policy.seconds
+                if call.inherited is not None:
+                    own = layer.within(call.inherited, own)
+                self.deadline = own if outer is None or own < outer else outer
+            else:
+                entries[depth] = self.target
+                self.target = layer.channel
+            self._depth = depth = depth + 1
+        leaf = plan.leaf
+        if leaf is not None:
+            return leaf.enter(self, now)
+        call.attempts += 1
+        return ATTEMPT
 
-    def settle(self, outcome: Outcome, now: float) -> Step:
-        """Go on after an attempt ended."""
+    def settle(self, outcome: Outcome, now: float) -> Step:  # noqa: C901, PLR0912 - a hot path
+        """Go on after an attempt ended: leave the layers, inside out, until one wants another."""
         child = self.child
-        if child is None:
-            return self.finish(outcome, now)
-        return self._after(child.settle(outcome, now), now)
+        if child is not None:
+            return self._after(child.settle(outcome, now), now)
+        layers: tuple[Any, ...] = self._plan.layers
+        entries, depth = self._entries, self._depth
+        while depth:
+            self._depth = depth = depth - 1
+            layer, entry = layers[depth], entries[depth]
+            role = layer.role
+            if role is GATE:
+                if layer.records:
+                    layer.settle(entry, outcome, now)
+            elif role is RETRY:
+                if outcome.kind is Kind.SUCCESS and outcome.error is None:
+                    # A full budget is the normal case.
+                    if not layer.budget.full:
+                        layer.budget.succeed()
+                else:
+                    delay, outcome = self._repeat(layer, entry, outcome, now)
+                    if delay is not None:
+                        self._depth = depth + 1
+                        self.until = now + delay
+                        return PAUSE if delay else self.start(now)
+                if layer.budget.counts_calls:
+                    layer.budget.end()
+            elif role is TIMEOUT:
+                if outcome.error is not None or self.call.peer is not None:
+                    self._leave_timeout(layer, entry, outcome, now)
+                self.deadline = entry
+            else:
+                self.target = entry
+        self.outcome = outcome
+        self.finished = True
+        return FINISH
 
     def resume(self, now: float) -> Step:
         """Go on after a pause, or find that it is not over."""
@@ -94,17 +153,18 @@ class Execution:
         if child is not None:
             return self._after(child.resume(now), now)
         wait = self.wait
-        layers: tuple[Any, ...] = self._plan.layers
         if wait is None:
-            return PAUSE if now < self.until else self._advance(layers[len(self._entries) :], now)
-        verdict = layers[len(self._entries)].claim(wait, self.call, now)
+            return PAUSE if now < self.until else self.start(now)
+        gate: Any = self._plan.layers[self._depth]
+        verdict = gate.claim(wait, self.call, now)
         if verdict is wait:
             return PAUSE
         self.wait = None
         if not verdict.admitted:
             return self._held_up(verdict, now)
-        self._entries.append(verdict)
-        return self._advance(layers[len(self._entries) :], now)
+        self._entries[self._depth] = verdict
+        self._depth += 1
+        return self.start(now)
 
     def branch_finished(self, branch: Execution, now: float) -> Step:
         """Go on after one of the `branches` of a race has finished."""
@@ -126,10 +186,10 @@ class Execution:
             self.child.cancel(now, error)
             self.child = None
         if self.wait is not None:
-            gate: Any = self._plan.layers[len(self._entries)]
+            gate: Any = self._plan.layers[self._depth]
             gate.abandon(self.wait, now)
             self.wait = None
-        self.finish(cancelled(now - self.call.started, error), now)
+        self.settle(cancelled(now - self.call.started, error), now)
 
     def current(self) -> Execution:
         """Return the innermost row under way: its deadline, target, pause and branches count."""
@@ -149,94 +209,38 @@ class Execution:
         self.child = None
         return outcome
 
-    def finish(self, outcome: Outcome, now: float) -> Step:
-        """Leave the layers that were entered, inside out, until one wants to go on."""
-        # Any: a layer is what its role says, which is cheaper to ask for than its class.
-        layers: tuple[Any, ...] = self._plan.layers
-        entries = self._entries
-        while entries:
-            entry = entries.pop()
-            layer = layers[len(entries)]
-            role = layer.role
-            if role is GATE:
-                if layer.records:
-                    layer.settle(entry, outcome, now)
-            elif role is RETRY:
-                if outcome.kind is Kind.SUCCESS and outcome.error is None:
-                    layer.budget.succeed()
-                else:
-                    attempts = entry if type(entry) is Attempts else Attempts(entry)
-                    delay = self._repeat(layer, attempts, outcome, now)
-                    if delay is not None:
-                        entries.append(attempts)
-                        self.until = now + delay
-                        return PAUSE if delay else self._advance(layers[len(entries) :], now)
-                    if outcome.refusal is not None and attempts.failure is not None:
-                        outcome = _original(attempts.failure, outcome)
-                if layer.budget.counts_calls:
-                    layer.budget.end()
-            elif role is TIMEOUT:
-                self._leave_timeout(layer, entry, outcome, now)
-            else:
-                self.target = entry
-        self.outcome = outcome
-        self.finished = True
-        return FINISH
-
-    def _advance(self, layers: tuple[Any, ...], now: float) -> Step:
-        """Enter the layers that are left, until one says no or wait, and then the leaf."""
-        entries, call = self._entries, self.call
-        for layer in layers:
-            role = layer.role
-            if role is GATE:
-                verdict = layer.admit(call, now)
-                if not verdict.admitted:
-                    return self._held_up(verdict, now)
-                entries.append(verdict)
-            elif role is RETRY:
-                if layer.budget.counts_calls:
-                    layer.budget.begin(now)
-                entries.append(layer.policy)
-            elif role is TIMEOUT:
-                refusal = layer.hopeless(call, now) if call.peer is not None else None
-                if refusal is not None:
-                    return self._held_up(refusal, now)
-                entries.append(self.deadline)
-                self.deadline = layer.deadline(call, self.deadline, now)
-            else:
-                entries.append(self.target)
-                self.target = layer.channel
-        leaf = self._plan.leaf
-        if leaf is not None:
-            return leaf.enter(self, now)
-        call.attempts += 1
-        return ATTEMPT
-
     def _held_up(self, verdict: Refusal | Wait, now: float) -> Step:
         if isinstance(verdict, Wait):
             self.wait = verdict
             self.until = verdict.until
             return PAUSE
-        return self.finish(refused(verdict), now)
+        return self.settle(refused(verdict), now)
 
     def _after(self, step: Step, now: float) -> Step:
         assert self._plan.leaf is not None
         return self._plan.leaf.after(self, step, now)
 
     def _repeat(
-        self, layer: RetryFlow, attempts: Attempts, outcome: Outcome, now: float
-    ) -> float | None:
+        self, layer: RetryFlow, entry: Any, outcome: Outcome, now: float
+    ) -> tuple[float | None, Outcome]:
+        """Return the wait before another attempt, or None, and the outcome if it stays at this."""
+        attempts = entry if type(entry) is Attempts else Attempts(entry)
         if outcome.kind is Kind.FAILURE:
             layer.budget.fail()
-        return layer.next_delay(attempts, outcome, self.call, self.deadline, now)
+        delay = layer.next_delay(attempts, outcome, self.call, self.deadline, now)
+        if delay is not None:
+            self._entries[self._depth] = attempts
+        elif outcome.refusal is not None and attempts.failure is not None:
+            outcome = _original(attempts.failure, outcome)
+        return delay, outcome
 
-    def _leave_timeout(self, layer: Any, outer: float | None, outcome: Outcome, now: float) -> None:
-        own = self.deadline
-        assert own is not None
-        self.deadline = outer
+    def _leave_timeout(
+        self, layer: TimeoutFlow, outer: float | None, outcome: Outcome, now: float
+    ) -> None:
+        assert self.deadline is not None
         if outcome.error is not None:
-            layer.ended(self.call, outcome, own, outer, now)
-        elif self.call.peer is not None and outcome.refusal is None:
+            layer.ended(self.call, outcome, self.deadline, outer, now)
+        elif outcome.refusal is None:
             layer.learn(self.call, outcome)
 
 

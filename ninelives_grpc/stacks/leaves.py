@@ -53,7 +53,7 @@ class RespondLeaf(Leaf):
             outcome.local = True
         except Exception as error:  # noqa: BLE001 - the user's function; the caller gets it
             outcome = failed(error, 0.0)
-        return execution.finish(outcome, now)
+        return execution.settle(outcome, now)
 
 
 class FallbackLeaf(Leaf):
@@ -85,7 +85,7 @@ class FallbackLeaf(Leaf):
                 return self._begin(execution, now)
         if outcome.failed:
             outcome = _first_of(tried, "the fallback")
-        return execution.finish(outcome, now)
+        return execution.settle(outcome, now)
 
     def _begin(self, execution: Execution, now: float) -> Step:
         child = execution.child = execution.spawn(self.plans[len(execution.sides)])
@@ -141,11 +141,11 @@ class RaceLeaf(Leaf):
         if not outcome.failed:
             side = execution.branches.index(branch)
             self._address.emitter.emit(RaceWon(**self._about(execution), at=now, side=side))
-            return execution.finish(outcome, now)
+            return execution.settle(outcome, now)
         if not all(other.finished for other in execution.branches):
             return Step.PENDING
         outcomes = [other.outcome for other in execution.branches]
-        return execution.finish(_first_of(outcomes, "the other side of the race"), now)
+        return execution.settle(_first_of(outcomes, "the other side of the race"), now)
 
     def _about(self, execution: Execution) -> dict[str, str]:
         return {

@@ -30,6 +30,7 @@ class Plan:
 
     Attributes:
         layers: Running policies, outermost first.
+        depth: How many they are.
         leaf: What comes then; None is one attempt, over the wire or of the function.
         repeats: Whether one call can take another number of attempts than one.
         attempts: Whether there is any attempt in it.
@@ -37,8 +38,9 @@ class Plan:
         roles: What kinds of policy occur in it, also beyond the leaf.
     """
 
-    __slots__ = ("attempts", "layers", "leaf", "races", "repeats", "roles")
+    __slots__ = ("attempts", "depth", "layers", "leaf", "races", "repeats", "roles")
     attempts: bool
+    depth: int
     layers: tuple[Live[Any], ...]
     leaf: Leaf | None
     races: bool
@@ -47,6 +49,7 @@ class Plan:
 
     def __init__(self, layers: tuple[Live[Any], ...], leaf: Leaf | None) -> None:
         self.layers = layers
+        self.depth = len(layers)
         self.leaf = leaf
         inner = () if leaf is None else leaf.plans
         self.roles = frozenset({layer.role for layer in layers}).union(

@@ -73,25 +73,35 @@ def drive(
         The time at the end.
     """
     try:
-        step = execution.start(now)
-        while step is not FINISH:
-            if step is ATTEMPT:
-                child = execution.child
-                outcome = attempt(execution if child is None else child.current(), now)
-                ended = clock.now()
-                outcome.duration = ended - now
-                now = ended
-                step = execution.settle(outcome, now)
-            elif step is PAUSE:
-                pause(execution, clock)
-                now = clock.now()
-                step = execution.resume(now)
-            else:
-                step = _race(execution, attempt, clock)
-                now = clock.now()
+        return go_on(execution, execution.start(now), attempt, clock, now)
     except BaseException as error:
         execution.cancel(clock.now(), error)
         raise
+
+
+def go_on(
+    execution: Execution,
+    step: Step,
+    attempt: Callable[[Execution, float], Outcome],
+    clock: Clock,
+    now: float,
+) -> float:
+    """Go on from a step, as `drive` does from the start."""
+    while step is not FINISH:
+        if step is ATTEMPT:
+            child = execution.child
+            outcome = attempt(execution if child is None else child.current(), now)
+            ended = clock.now()
+            outcome.duration = ended - now
+            now = ended
+            step = execution.settle(outcome, now)
+        elif step is PAUSE:
+            pause(execution, clock)
+            now = clock.now()
+            step = execution.resume(now)
+        else:
+            step = _race(execution, attempt, clock)
+            now = clock.now()
     return now
 
 

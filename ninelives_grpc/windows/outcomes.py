@@ -18,12 +18,13 @@ class Tally(NamedTuple):
 class CountWindow:
     """The last `size` calls that are not older than `age` seconds."""
 
-    __slots__ = ("_calls", "_failures", "_slow", "age", "size")
+    __slots__ = ("_calls", "_count", "_failures", "_slow", "age", "size")
 
     def __init__(self, size: int, age: float) -> None:
         self.size = size
         self.age = age
         self._calls: deque[tuple[float, bool, bool]] = deque()
+        self._count = 0
         self._failures = 0
         self._slow = 0
 
@@ -31,20 +32,22 @@ class CountWindow:
         """Take in one call."""
         calls = self._calls
         calls.append((now, failed, slow))
-        self._failures += failed
-        self._slow += slow
-        if len(calls) > self.size or calls[0][0] < now - self.age:
+        self._count += 1
+        if failed or slow:
+            self._failures += failed
+            self._slow += slow
+        if self._count > self.size or calls[0][0] < now - self.age:
             self._expire(now)
 
     def tally(self, now: float) -> Tally:
         """Count what is in the window at this time."""
         self._expire(now)
-        return Tally(len(self._calls), self._failures, self._slow)
+        return Tally(self._count, self._failures, self._slow)
 
     def clear(self) -> None:
         """Forget everything."""
         self._calls.clear()
-        self._failures = self._slow = 0
+        self._count = self._failures = self._slow = 0
 
     def resize(self, size: int, age: float) -> None:
         """Hold more or fewer from now on; what still fits stays."""
@@ -53,8 +56,9 @@ class CountWindow:
 
     def _expire(self, now: float) -> None:
         calls, oldest = self._calls, now - self.age
-        while calls and (len(calls) > self.size or calls[0][0] < oldest):
+        while calls and (self._count > self.size or calls[0][0] < oldest):
             _, failed, slow = calls.popleft()
+            self._count -= 1
             self._failures -= failed
             self._slow -= slow
 

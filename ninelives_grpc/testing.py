@@ -1,0 +1,82 @@
+"""Tools for tests: a clock that only moves when told to, and a sink that remembers.
+
+clock = VirtualClock()
+sink = MemorySink(routine=True)
+stack = Stack("test", Retry(3) + CircuitBreaker(), clock=clock, sink=sink, registry=Registry())
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import TYPE_CHECKING
+
+from ninelives_grpc.sinks.memory import MemorySink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["MemorySink", "VirtualClock"]
+
+
+class VirtualClock:
+    """A clock on which an hour passes in no time.
+
+    Whoever waits on it is served at once: it jumps to the end of the wait, unless what is waited
+    for has happened already. Under asyncio it jumps only when nothing else can run. `advance` moves
+    it from outside.
+    """
+
+    def __init__(self, start: float = 1000.0) -> None:
+        """Begin at `start` seconds."""
+        self._at = start
+        self._timeouts: list[tuple[float, asyncio.Timeout]] = []
+        self._lock = threading.Lock()
+        self.now: Callable[[], float] = self._now
+
+    def _now(self) -> float:
+        return self._at
+
+    def advance(self, seconds: float) -> None:
+        """Let so many seconds pass; asyncio timeouts that run out fire."""
+        self._jump(self._at + seconds)
+
+    def wait(self, woken: threading.Event, until: float | None) -> None:
+        """Return at once if woken, and at `until` otherwise; without an end, really wait."""
+        if until is None:
+            woken.wait()
+        elif not woken.is_set():
+            self._jump(max(self._at, until))
+
+    async def wait_async(self, woken: asyncio.Event, until: float | None) -> None:
+        """Let the other tasks run, and jump to `until` when none of them wakes this one."""
+        for _ in range(_PATIENCE):
+            if woken.is_set():
+                return
+            await asyncio.sleep(0)
+        if until is None:
+            await woken.wait()
+        else:
+            self._jump(max(self._at, until))
+
+    def timeout(self, until: float | None) -> asyncio.Timeout:
+        """Return an asyncio timeout that fires when the clock is moved past `until`."""
+        timeout = asyncio.timeout(None)
+        if until is not None:
+            self._timeouts.append((until, timeout))
+        return timeout
+
+    def _jump(self, to: float) -> None:
+        with self._lock:
+            self._at = max(self._at, to)
+            due = [timeout for until, timeout in self._timeouts if until <= self._at]
+            self._timeouts = [entry for entry in self._timeouts if entry[0] > self._at]
+        for timeout in due:
+            # One that has been left already can not be moved any more.
+            with contextlib.suppress(RuntimeError):
+                timeout.reschedule(0.0)
+
+
+_PATIENCE = 20
+"""Rounds of the event loop in which somebody else may wake a waiting task."""
