@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.errors import TimedOut
@@ -20,19 +21,29 @@ ATTEMPT_KEY = "x-ninelives-attempt"
 """Request metadata that tells the server which repetition this is, from the second attempt on."""
 
 
+class Side(StrEnum):
+    """From where a call is seen."""
+
+    CLIENT = "client"
+    SERVER = "server"
+    FUNCTION = "function"
+
+
 class Method:
     """An RPC method, or the name of a protected function.
 
     Attributes:
         name: `package.Service/Method`, without the leading slash of the wire.
+        side: Whether it is called or served here, or is no RPC at all.
         idempotent: Whether it is known that repeating a call does no harm.
     """
 
-    __slots__ = ("idempotent", "name")
+    __slots__ = ("idempotent", "name", "side")
 
-    def __init__(self, name: str, *, idempotent: bool = False) -> None:
+    def __init__(self, name: str, *, side: Side = Side.FUNCTION, idempotent: bool = False) -> None:
         """Name a method; the name may be in the wire's form."""
         self.name = name.removeprefix("/")
+        self.side = side
         self.idempotent = idempotent
 
     def __repr__(self) -> str:
@@ -54,6 +65,7 @@ class Call:
         peer: Returns the caller's address, on a server.
         request: The request message, or None when it is a stream.
         inherited: Deadline of the call being served while this one was made, or None.
+        delay: Seconds spent waiting between attempts.
         paid: Budgets that have paid for an extra attempt of this call, once each time.
         lifetime: Of the channel, if it was wrapped: its end is the end of any wait.
     """
@@ -62,6 +74,7 @@ class Call:
         "attempts",
         "committed",
         "deadline",
+        "delay",
         "inherited",
         "lifetime",
         "metadata",
@@ -93,6 +106,7 @@ class Call:
         self.metadata = metadata
         self.attempts = 0
         self.committed = False
+        self.delay = 0.0
         self.paid: tuple[BudgetFlow[Any], ...] = ()
 
     def pay(self, budget: BudgetFlow[Any], now: float) -> bool:

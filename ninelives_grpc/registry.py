@@ -11,6 +11,8 @@ from ninelives_grpc.errors import UnknownNameError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from opentelemetry.metrics import MeterProvider
+
     from ninelives_grpc.parameters import Adaptive
     from ninelives_grpc.policies.policy import Live
     from ninelives_grpc.sinks.sink import Sink
@@ -22,8 +24,9 @@ _LOGGER = logging.getLogger("ninelives_grpc")
 class Registry:
     """Holds stacks by name; every stack is in one, by default in `default_registry`."""
 
-    def __init__(self) -> None:
-        """Start with none."""
+    def __init__(self, *, meter_provider: MeterProvider | None = None) -> None:
+        """Start with none; metrics go to the global provider, or to another one."""
+        self._meter_provider = meter_provider
         self._stacks: dict[str, Stack] = {}
         self._sinks: tuple[Sink, ...] = ()
         self._lock = threading.Lock()
@@ -31,9 +34,15 @@ class Registry:
     def add(self, stack: Stack) -> None:
         """Take in a stack; one of the same name is replaced, and can not be reached any more."""
         with self._lock:
+            first = not self._stacks
             old = self._stacks.get(stack.name)
             self._stacks[stack.name] = stack
             sinks = self._sinks
+        if first:
+            # Not before it is needed: OpenTelemetry takes its time to import.
+            from ninelives_grpc.observer.metrics import observe  # noqa: PLC0415
+
+            observe(self, self._meter_provider)
         if old is not None:
             _LOGGER.warning(
                 "a second stack named %r takes the place of the first in the registry; "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import grpc
 from grpc import aio
 
-from ninelives_grpc.call import Method
+from ninelives_grpc.call import Method, Side
 from ninelives_grpc.interceptors import aio_calls, aio_watch
 from ninelives_grpc.interceptors.aio_driver import AioDriver
 from ninelives_grpc.interceptors.aio_replay import AioReplay, Writes
@@ -48,7 +48,7 @@ class ProtectedMethod:
         """Protect one method of a channel."""
         self.stack = stack
         self._lifetime = lifetime
-        self._method = Method(method)
+        self._method = Method(method, side=Side.CLIENT)
         self._inner = make(channel)
         self._make = make
         self._loop: asyncio.AbstractEventLoop = channel._loop  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from grpc import aio
 
-from ninelives_grpc.call import Call, Method
+from ninelives_grpc.call import Call, Method, Side
 from ninelives_grpc.interceptors import aio_calls
 from ninelives_grpc.interceptors.aio_driver import AioDriver
 from ninelives_grpc.interceptors.aio_replay import AioReplay
@@ -104,7 +104,7 @@ class Adapter:
             if len(self._methods) >= _MAX_METHODS:
                 self._methods.clear()
             name = path.decode() if isinstance(path, bytes) else path
-            found = self._methods[path] = (Method(name), self._routes(name))
+            found = self._methods[path] = (Method(name, side=Side.CLIENT), self._routes(name))
         return found
 
 

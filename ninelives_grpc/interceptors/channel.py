@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
-from ninelives_grpc.call import Method
+from ninelives_grpc.call import Method, Side
 from ninelives_grpc.interceptors.answer import LocalAnswer
 from ninelives_grpc.interceptors.attempts import new_call, request_metadata, time_left
 from ninelives_grpc.interceptors.protect import blocking, future, stream
@@ -43,7 +43,7 @@ class ProtectedMethod:
         """Protect one method of a channel."""
         self.stack = stack
         self._lifetime = lifetime
-        self._method = Method(method)
+        self._method = Method(method, side=Side.CLIENT)
         self._inner = make(channel)
         self._make = make
         self._now = stack.clock.now

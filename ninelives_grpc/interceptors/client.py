@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 
-from ninelives_grpc.call import Call, Method
+from ninelives_grpc.call import Call, Method, Side
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.interceptors.answer import LocalAnswer
 from ninelives_grpc.interceptors.attempts import (
@@ -146,7 +146,7 @@ class ClientInterceptor(
         if found is None:
             if len(self._methods) >= _MAX_METHODS:
                 self._methods.clear()
-            found = self._methods[path] = (Method(path), self._routes(path))
+            found = self._methods[path] = (Method(path, side=Side.CLIENT), self._routes(path))
         return found
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
-from ninelives_grpc.call import Call, Method, ServedCall, serving
+from ninelives_grpc.call import Call, Method, ServedCall, Side, serving
 from ninelives_grpc.errors import ConfigError, TimedOut, pushback_metadata
 from ninelives_grpc.outcome import Code, Kind, Outcome, cancelled, classify, failed
 from ninelives_grpc.policies.policy import Role
@@ -71,7 +71,7 @@ class Handlers:
 
     def _make(self, name: str, handler: Handler, stack: Stack) -> Handler:
         original = behaviour_of(handler)
-        behaviour = self._protect(handler, stack, Method(name))
+        behaviour = self._protect(handler, stack, Method(name, side=Side.SERVER))
         for attribute in ("experimental_non_blocking", "experimental_thread_pool"):
             if hasattr(original, attribute):
                 setattr(behaviour, attribute, getattr(original, attribute))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ninelives_grpc.events import RequestFailed, RequestSucceeded
 from ninelives_grpc.outcome import Code, Kind, Outcome
@@ -18,13 +18,25 @@ from ninelives_grpc.windows.sketch import bucket_of, quantile
 from ninelives_grpc.windows.sliding import HORIZONS, SlidingWindow
 
 if TYPE_CHECKING:
-    from ninelives_grpc.call import Call
+    from ninelives_grpc.call import Call, Method, Side
     from ninelives_grpc.events import Emitter
 
 _FOLD_AT = 1024
-"""Calls that may gather before one of them folds; about a millisecond of work."""
+"""Calls that may gather before one of them folds; a few milliseconds of work."""
 _MAX_METHODS = 1000
+_OTHER = "_OTHER"
+"""Stands for all methods beyond those; the word of the OpenTelemetry conventions."""
 REFUSED = "refused"
+
+
+class Ending(NamedTuple):
+    """How calls ended that are counted together."""
+
+    side: Side
+    method: str
+    code: str
+    result: str
+    """"success", "failure", "ignored" or "refused"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +74,23 @@ class Traffic:
         return self.successes / self.calls if self.calls else 1.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """The calls since the start.
+
+    Attributes:
+        calls: How many ended how.
+        durations: How many of those that were not refused took how long, by bucket.
+        retries: How many calls of a method were repeated so often.
+        delays: How many of those waited how long between attempts, by bucket.
+    """
+
+    calls: Counter[Ending]
+    durations: Counter[tuple[Ending, int]]
+    retries: Counter[tuple[str, int]]
+    delays: Counter[tuple[str, int]]
+
+
 class Recorder:
     """The calls of one stack."""
 
@@ -69,11 +98,13 @@ class Recorder:
         """Begin with none."""
         self._emitter = emitter
         self._started = started
-        self._log: deque[tuple[str, float, float, Code, Kind, bool]] = deque()
+        self._log: deque[tuple[Method, float, float, Code, Kind, bool]] = deque()
         self._gathered = 0
         self._lock = threading.Lock()
-        self._totals: Counter[tuple[str, str, str]] = Counter()
-        self._durations: Counter[tuple[str, str, int]] = Counter()
+        self._totals = Totals(
+            calls=Counter(), durations=Counter(), retries=Counter(), delays=Counter()
+        )
+        self._names: set[str] = set()
         self._windows = LeastRecentlyUsed(_MAX_METHODS, lambda _: SlidingWindow())
         self._window = SlidingWindow()
 
@@ -81,13 +112,12 @@ class Recorder:
         """Note a call that ended; on the path of every call."""
         kind, code, refused = outcome.kind, outcome.code, outcome.refusal is not None
         duration = now - call.started
-        self._log.append((call.method.name, now, duration, code, kind, refused))
+        self._log.append((call.method, now, duration, code, kind, refused))
         emitter = self._emitter
         if emitter.routine or kind is Kind.FAILURE or refused:
             self._publish(call, outcome, duration, now)
-        if call.paid:
-            for budget in call.paid:
-                budget.release()
+        if call.delay or call.paid:
+            self._note_extra(call)
         # Threads may count past each other: then it is a few calls later.
         self._gathered += 1
         if self._gathered >= _FOLD_AT:
@@ -97,27 +127,29 @@ class Recorder:
         """Count what has gathered since the last time."""
         log, self._gathered = self._log, 0
         with self._lock:
+            totals = self._totals
             for _ in range(len(log)):
                 method, at, duration, code, kind, refused = log.popleft()
+                name = self._name(method)
                 result = REFUSED if refused else kind.value
-                self._totals[method, code.name, result] += 1
+                ending = Ending(method.side, name, code.name, result)
+                totals.calls[ending] += 1
                 if not refused:
-                    self._durations[method, code.name, bucket_of(duration)] += 1
-                for window in (self._window, self._windows.get(method)):
+                    totals.durations[ending, bucket_of(duration)] += 1
+                for window in (self._window, self._windows.get(name)):
                     window.add(at, result, None if refused else duration)
 
-    def totals(self) -> Counter[tuple[str, str, str]]:
-        """Return calls since the start, by (method, code name, result)."""
+    def totals(self) -> Totals:
+        """Return all calls since the start."""
         self.fold()
         with self._lock:
-            return Counter(self._totals)
-
-    def take_durations(self) -> Counter[tuple[str, str, int]]:
-        """Return durations since the last time this was asked, by (method, code name, bucket)."""
-        self.fold()
-        with self._lock:
-            taken, self._durations = self._durations, Counter()
-        return taken
+            totals = self._totals
+            return Totals(
+                calls=Counter(totals.calls),
+                durations=Counter(totals.durations),
+                retries=Counter(totals.retries),
+                delays=Counter(totals.delays),
+            )
 
     def traffic(self, horizon: float, now: float) -> Traffic:
         """Return all calls of the last 60, 300 or 900 seconds."""
@@ -133,6 +165,22 @@ class Recorder:
                 method: self._summary(window, horizon, now)
                 for method, window in self._windows.items()
             }
+
+    def _name(self, method: Method) -> str:
+        if method.name not in self._names:
+            if len(self._names) >= _MAX_METHODS:
+                return _OTHER
+            self._names.add(method.name)
+        return method.name
+
+    def _note_extra(self, call: Call) -> None:
+        """Count the repetitions of a call, and tell the budgets that they are over."""
+        for budget in call.paid:
+            budget.release()
+        with self._lock:
+            name = self._name(call.method)
+            self._totals.retries[name, call.attempts - 1] += 1
+            self._totals.delays[name, bucket_of(call.delay)] += 1
 
     def _summary(self, window: SlidingWindow, horizon: float, now: float) -> Traffic:
         if horizon not in HORIZONS:

@@ -31,9 +31,11 @@ class Sink:
 
     Attributes:
         routine: Whether it wants the events of every good call as well.
+        dropped: Events that it has lost, because there were too many at once.
     """
 
     routine: bool = False
+    dropped: int = 0
 
     def emit(self, event: Event) -> None:
         """Take one event."""

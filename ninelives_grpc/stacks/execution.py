@@ -230,6 +230,7 @@ class Execution:
         delay = layer.next_delay(attempts, outcome, self.call, self.deadline, now)
         if delay is not None:
             self._entries[self._depth] = attempts
+            self.call.delay += delay
         elif outcome.refusal is not None and attempts.failure is not None:
             outcome = _original(attempts.failure, outcome)
         return delay, outcome

@@ -110,6 +110,7 @@ class Stack(Nested):
     """
 
     __slots__ = (
+        "__weakref__",
         "_attached",
         "clock",
         "compiler",
@@ -165,6 +166,11 @@ class Stack(Nested):
         if live is None:
             raise UnknownNameError(f"policy in stack {self.name!r}", name, self.policies)
         return live
+
+    @property
+    def sinks(self) -> tuple[Sink, ...]:
+        """Where its events go."""
+        return self._attached
 
     def attach(self, sink: Sink) -> None:
         """Send events to this sink as well."""

@@ -1,0 +1,211 @@
+"""Publish what the observer knows as OpenTelemetry metrics.
+
+Only the API is needed; the application brings the SDK. Nothing is recorded on the path of a call:
+instruments are observed from our own aggregates when a reader collects, and durations are handed to
+their histograms then, each as the middle of its bucket (1.1 % off at most).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.metrics import Histogram, MeterProvider, Observation, get_meter
+
+from ninelives_grpc.call import Side
+from ninelives_grpc.policies.budget import BudgetFlow
+from ninelives_grpc.policies.bulkhead import BulkheadGate
+from ninelives_grpc.policies.circuit_breaker import CircuitBreakerGate
+from ninelives_grpc.windows.sketch import middle_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from opentelemetry.metrics import CallbackOptions, Meter
+
+    from ninelives_grpc.policies.policy import Live
+    from ninelives_grpc.registry import Registry
+    from ninelives_grpc.stacks.stack import Stack
+
+    Attributes = dict[str, str]
+
+SYSTEM, METHOD = "rpc.system.name", "rpc.method"
+STATUS = "rpc.response.status_code"
+"""The conventions have called it `rpc.grpc.status_code`, and may yet call it something else."""
+STACK, POLICY, EVENT = "ninelives.stack", "ninelives.policy", "ninelives.event"
+RESULT, STATE, KEY = "ninelives.result", "ninelives.state", "ninelives.key"
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+_RETRIES = (1.0, 2.0, 3.0, 4.0, 5.0)
+_MAX_CIRCUITS = 100
+"""Circuits of one breaker that are published one by one."""
+
+
+class Metrics:
+    """The instruments of one meter provider, and the registries that they tell of."""
+
+    def __init__(self, meter: Meter) -> None:
+        """Create the instruments."""
+        self.registries: weakref.WeakSet[Registry] = weakref.WeakSet()
+        self._recorded: weakref.WeakKeyDictionary[Stack, list[Counter[Any]]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._durations = {
+            Side.CLIENT: _histogram(meter, "rpc.client.call.duration", "calls made, all attempts"),
+            Side.SERVER: _histogram(meter, "rpc.server.call.duration", "calls served"),
+            Side.FUNCTION: _histogram(meter, "ninelives.call.duration", "protected functions"),
+        }
+        self._retries = meter.create_histogram(
+            "ninelives.call.retries",
+            "{retry}",
+            "Repetitions of calls that were repeated (gRFC A96).",
+            explicit_bucket_boundaries_advisory=_RETRIES,
+        )
+        self._delay = _histogram(meter, "ninelives.call.retry_delay", "waits between attempts")
+        self._observe_all(meter)
+
+    def _observe_all(self, meter: Meter) -> None:
+        counter, gauge = meter.create_observable_counter, meter.create_observable_gauge
+        counter("ninelives.calls", [self._over(_calls)], "{call}", "Calls, by how they ended.")
+        counter("ninelives.events", [self._over(_events)], "{event}", "What policies did.")
+        gauge(
+            "ninelives.circuit_breaker.state",
+            [self._over(_circuits)],
+            "",
+            "1 for the state that a circuit is in, 0 for the others.",
+        )
+        for name, unit, text in (
+            ("in_flight", "{call}", "Calls that hold a place."),
+            ("limit", "{call}", "Places there are."),
+            ("queued", "{call}", "Calls that wait for a place."),
+        ):
+            gauge(f"ninelives.bulkhead.{name}", [self._over(_bulkheads(name))], unit, text)
+        gauge(
+            "ninelives.retry_budget.left",
+            [self._over(_budgets)],
+            "{attempt}",
+            "Extra attempts that could be paid now.",
+        )
+        counter(
+            "ninelives.sink.dropped", [self._over(_dropped)], "{event}", "Events lost by sinks."
+        )
+
+    def _over(
+        self, observe: Callable[[Stack], Iterable[Observation]]
+    ) -> Callable[[CallbackOptions], Iterator[Observation]]:
+        """Make a callback that observes all stacks."""
+
+        def callback(_: CallbackOptions) -> Iterator[Observation]:
+            for registry in tuple(self.registries):
+                for stack in registry:
+                    if observe is _calls:
+                        self._record(stack)
+                    yield from observe(stack)
+
+        return callback
+
+    def _record(self, stack: Stack) -> None:
+        """Hand what has ended since the last time to the histograms."""
+        totals = stack.recorder.totals()
+        now: list[Counter[Any]] = [totals.durations, totals.retries, totals.delays]
+        before = self._recorded.get(stack) or [Counter(), Counter(), Counter()]
+        self._recorded[stack] = now
+        durations, retries, delays = (new - old for new, old in zip(now, before, strict=True))
+        for (ending, bucket), count in durations.items():
+            attributes = _about(stack) | {
+                SYSTEM: "grpc",
+                METHOD: ending.method,
+                STATUS: ending.code,
+            }
+            _repeat(self._durations[ending.side], middle_of(bucket), count, attributes)
+        for (method, repeated), count in retries.items():
+            _repeat(self._retries, repeated, count, _about(stack) | {METHOD: method})
+        for (method, bucket), count in delays.items():
+            _repeat(self._delay, middle_of(bucket), count, _about(stack) | {METHOD: method})
+
+
+_by_provider: weakref.WeakKeyDictionary[MeterProvider, Metrics] = weakref.WeakKeyDictionary()
+_global: list[Metrics] = []
+
+
+def observe(registry: Registry, meter_provider: MeterProvider | None = None) -> None:
+    """Publish the stacks of a registry, those to come as well.
+
+    Args:
+        registry: What to publish; it is not kept alive.
+        meter_provider: Where to; by default the global one, also if it is set later.
+    """
+    if meter_provider is None:
+        if not _global:
+            _global.append(Metrics(get_meter("ninelives_grpc")))
+        metrics = _global[0]
+    else:
+        found = _by_provider.get(meter_provider)
+        metrics = found or Metrics(meter_provider.get_meter("ninelives_grpc"))
+        _by_provider[meter_provider] = metrics
+    metrics.registries.add(registry)
+
+
+def _histogram(meter: Meter, name: str, what: str) -> Histogram:
+    return meter.create_histogram(
+        name, "s", f"Duration of {what}.", explicit_bucket_boundaries_advisory=_SECONDS
+    )
+
+
+def _repeat(histogram: Histogram, value: float, count: int, attributes: Attributes) -> None:
+    for _ in range(count):
+        histogram.record(value, attributes)
+
+
+def _about(stack: Stack, live: Live[Any] | None = None) -> Attributes:
+    return {STACK: stack.name} if live is None else {STACK: stack.name, POLICY: live.name}
+
+
+def _calls(stack: Stack) -> Iterator[Observation]:
+    for ending, count in stack.recorder.totals().calls.items():
+        attributes = {METHOD: ending.method, STATUS: ending.code, RESULT: ending.result}
+        yield Observation(count, _about(stack) | attributes)
+
+
+def _events(stack: Stack) -> Iterator[Observation]:
+    for (policy, event), count in tuple(stack.emitter.counts.items()):
+        yield Observation(count, _about(stack) | {POLICY: policy, EVENT: event})
+    for live in stack.policies.values():
+        if isinstance(live, BulkheadGate):
+            yield Observation(live.acquired, _about(stack, live) | {EVENT: "BulkheadAcquired"})
+
+
+def _circuits(stack: Stack) -> Iterator[Observation]:
+    now = stack.clock.now()
+    for live in stack.policies.values():
+        if not isinstance(live, CircuitBreakerGate):
+            continue
+        for key, circuit in tuple(live.circuits(now).items())[-_MAX_CIRCUITS:]:
+            for state in ("closed", "open", "half_open"):
+                attributes = _about(stack, live) | {KEY: key, STATE: state}
+                yield Observation(int(circuit["state"] == state), attributes)
+
+
+def _bulkheads(name: str) -> Callable[[Stack], Iterator[Observation]]:
+    def observe_bulkheads(stack: Stack) -> Iterator[Observation]:
+        for live in stack.policies.values():
+            if isinstance(live, BulkheadGate):
+                value = live.state(0.0)[name]
+                assert isinstance(value, int)
+                yield Observation(value, _about(stack, live))
+
+    return observe_bulkheads
+
+
+def _budgets(stack: Stack) -> Iterator[Observation]:
+    now = stack.clock.now()
+    for live in stack.policies.values():
+        if isinstance(live, BudgetFlow):
+            yield Observation(live.left(now), _about(stack, live))
+
+
+def _dropped(stack: Stack) -> Iterator[Observation]:
+    dropped = sum(sink.dropped for sink in stack.sinks)
+    if dropped:
+        yield Observation(dropped, _about(stack))
