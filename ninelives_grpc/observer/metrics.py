@@ -113,11 +113,9 @@ class Metrics:
         self._recorded[stack] = now
         durations, retries, delays = (new - old for new, old in zip(now, before, strict=True))
         for (ending, bucket), count in durations.items():
-            attributes = _about(stack) | {
-                SYSTEM: "grpc",
-                METHOD: ending.method,
-                STATUS: ending.code,
-            }
+            attributes = _about(stack) | {METHOD: ending.method, STATUS: ending.code}
+            if ending.side is not Side.FUNCTION:
+                attributes[SYSTEM] = "grpc"
             _repeat(self._durations[ending.side], middle_of(bucket), count, attributes)
         for (method, repeated), count in retries.items():
             _repeat(self._retries, repeated, count, _about(stack) | {METHOD: method})
