@@ -33,6 +33,9 @@ _HALF_CLOSED = 'RPC is half closed after calling "done_writing".'
 class ProtectedAioCall:
     """What all four kinds of call have in common."""
 
+    _channel = None
+    """Older versions of gRPC look for it when they close a channel, to tell whose call this is."""
+
     def __init__(self, driver: AioDriver) -> None:
         """Show what the driver does."""
         self._driver = driver
@@ -299,17 +302,17 @@ async def _ask(answer: Any) -> Any:
     return await answer if asyncio.iscoroutine(answer) else answer
 
 
-class UnaryUnaryCall(UnaryResponseCall[T], aio.UnaryUnaryCall[Any, T]):
+class UnaryUnaryCall(UnaryResponseCall[T], aio.UnaryUnaryCall):  # type: ignore[type-arg]
     """One request, one response."""
 
 
-class UnaryStreamCall(StreamResponseCall[T], aio.UnaryStreamCall[Any, T]):
+class UnaryStreamCall(StreamResponseCall[T], aio.UnaryStreamCall):  # type: ignore[type-arg]
     """One request, a stream of responses."""
 
 
-class StreamUnaryCall(StreamRequestMixin, UnaryResponseCall[T], aio.StreamUnaryCall[Any, T]):
+class StreamUnaryCall(StreamRequestMixin, UnaryResponseCall[T], aio.StreamUnaryCall):  # type: ignore[type-arg]
     """A stream of requests, one response."""
 
 
-class StreamStreamCall(StreamRequestMixin, StreamResponseCall[T], aio.StreamStreamCall[Any, T]):
+class StreamStreamCall(StreamRequestMixin, StreamResponseCall[T], aio.StreamStreamCall):  # type: ignore[type-arg]
     """A stream of requests, a stream of responses."""

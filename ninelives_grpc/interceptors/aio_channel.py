@@ -134,27 +134,27 @@ class ProtectedMethod:
         return other
 
 
-class UnaryUnary(ProtectedMethod, aio.UnaryUnaryMultiCallable[Any, Any]):
+class UnaryUnary(ProtectedMethod, aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
     """One request, one response."""
 
     protected = aio_calls.UnaryUnaryCall
 
 
-class UnaryStream(ProtectedMethod, aio.UnaryStreamMultiCallable[Any, Any]):
+class UnaryStream(ProtectedMethod, aio.UnaryStreamMultiCallable):  # type: ignore[type-arg]
     """One request, a stream of responses."""
 
     protected = aio_calls.UnaryStreamCall
     passed = aio_watch.PassedUnaryStream
 
 
-class StreamUnary(ProtectedMethod, aio.StreamUnaryMultiCallable[Any, Any]):
+class StreamUnary(ProtectedMethod, aio.StreamUnaryMultiCallable):  # type: ignore[type-arg]
     """A stream of requests, one response."""
 
     streams_requests = True
     protected = aio_calls.StreamUnaryCall
 
 
-class StreamStream(ProtectedMethod, aio.StreamStreamMultiCallable[Any, Any]):
+class StreamStream(ProtectedMethod, aio.StreamStreamMultiCallable):  # type: ignore[type-arg]
     """A stream of requests, a stream of responses."""
 
     streams_requests = True

@@ -57,6 +57,9 @@ class PassedStream(Generic[T]):
     alive until the next garbage collection, and with it its permits.
     """
 
+    _channel = None
+    """Older versions of gRPC look for it when they close a channel, to tell whose call this is."""
+
     def __init__(self, call: Any, watch: AioWatch, loop: asyncio.AbstractEventLoop) -> None:
         """Cover a call."""
         self._call = call
@@ -158,11 +161,11 @@ class Messages(Generic[T]):
         return self._iterator.__anext__()
 
 
-class PassedUnaryStream(PassedStream[T], aio.UnaryStreamCall[Any, T]):
+class PassedUnaryStream(PassedStream[T], aio.UnaryStreamCall):  # type: ignore[type-arg]
     """One request, a stream of responses."""
 
 
-class PassedStreamStream(PassedStream[T], aio.StreamStreamCall[Any, T]):
+class PassedStreamStream(PassedStream[T], aio.StreamStreamCall):  # type: ignore[type-arg]
     """A stream of requests, a stream of responses."""
 
 

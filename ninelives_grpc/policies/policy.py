@@ -116,6 +116,7 @@ class Live(Generic[P]):
 
     Attributes:
         policy: The snapshot; a call reads it once and keeps it.
+        declared: The snapshot it started with.
         name: Its name in the stack.
         revision: How often the snapshot was swapped, starting with 1.
     """
@@ -125,6 +126,7 @@ class Live(Generic[P]):
     def __init__(self, policy: P, address: Address) -> None:
         """Start with the values as declared."""
         self.policy = policy
+        self.declared = policy
         self.revision = 1
         self.name = address.policy
         self.stack = address.stack
