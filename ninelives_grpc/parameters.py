@@ -95,7 +95,7 @@ class Spec:
             return self.type(value) if value in self.choices else None
         if self.type is bool or isinstance(value, bool):
             return value if self.type is bool and isinstance(value, bool) else None
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if not isinstance(value, int | float) or not _finite(value):
             return None
         if self.type is int:
             return int(value) if value == int(value) else None
@@ -293,6 +293,13 @@ class Adaptive(Generic[T]):
     def __repr__(self) -> str:
         """Show address and value."""
         return f"<Adaptive {self.path} = {self.get()!r}>"
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number too large for a float
+        return False
 
 
 def _show(bound: float | None) -> str:

@@ -134,7 +134,8 @@ class AioDriver:
 
     def first_ended(self, attempt: Any) -> None:
         """Hear from gRPC that the first attempt is over; runs in a callback, and must not raise."""
-        if self.finished:
+        # Older versions of gRPC call back twice when they have lost a status and it comes after all.
+        if self.finished or self._task is not None:
             return
         if self._reader is not None:
             self._task = self.loop.create_task(self._judge_after_reader(attempt, self._reader))
