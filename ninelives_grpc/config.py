@@ -24,7 +24,7 @@ import ast
 import json
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
     from ninelives_grpc.policies.policy import Policy
     from ninelives_grpc.stacks.algebra import Expression
+
+T = TypeVar("T")
 
 KINDS: Mapping[str, type[Policy]] = {
     kind.default_name(): kind for kind in (Bulkhead, CircuitBreaker, RateLimit, Retry, Timeout)
@@ -84,6 +86,8 @@ def load(
         ConfigError: Something in it is wrong: names the file and field, and says what is allowed.
     """
     file = Path(path)
+    if file.suffix not in {".toml", ".json"}:
+        raise ConfigError("must be a .toml or a .json file", path=str(file))
     try:
         text = file.read_text(encoding="utf-8")
         data = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
@@ -149,14 +153,15 @@ class Builder:
         table = _table(self.stacks[name], path)
         expression = self._preset(table, path) if "preset" in table else self._parse(table, path)
         self._building.pop()
-        self._built[name] = Stack(name, expression, registry=self._registry)
+        try:
+            self._built[name] = Stack(name, expression, registry=self._registry)
+        except ConfigError as error:
+            raise ConfigError(error.message, path=path) from None
         return self._built[name]
 
     def _preset(self, table: Mapping[str, Any], path: str) -> Expression:
         _only(table, {"preset", "overrides"}, path)
-        preset = PRESETS.get(table["preset"])
-        if preset is None:
-            raise _unknown("preset", table["preset"], PRESETS, f"{path}.preset")
+        preset = _find("preset", table["preset"], PRESETS, f"{path}.preset")
         overrides = _table(table.get("overrides", {}), f"{path}.overrides")
         try:
             return preset.policies(overrides)
@@ -198,12 +203,18 @@ class Builder:
                 raise ConfigError(msg, path=f"{path}.expression")
 
     def _named(self, name: str, table: Mapping[str, Any], path: str) -> Expression:
-        if name in self._given:
-            return self._given[name]
-        kind = _kind(name)
+        kind = None if name in self._given else _kind(name)
         if kind is not None:
+            if name in self.stacks:
+                msg = f"{name!r} is a stack, and would be a {kind.__name__} too: rename the stack"
+                raise ConfigError(msg, path=f"{path}.expression")
             settings = _table(table.get(name, {}), f"{path}.{name}")
             return self._policy(kind, name, settings, f"{path}.{name}")
+        if name in table:
+            msg = "takes no settings here: it is not a policy of this stack"
+            raise ConfigError(msg, path=f"{path}.{name}")
+        if name in self._given:
+            return self._given[name]
         if name in self.stacks:
             return self.stack(name)
         known = {*KINDS, *self._given, *self.stacks}
@@ -226,17 +237,12 @@ class Builder:
         if "codes" in values:
             values["codes"] = _codes(values["codes"], f"{path}.codes")
         if "budget" in values:
-            budget = self._budgets.get(values["budget"])
-            if budget is None:
-                raise _unknown("budget", values["budget"], self._budgets, f"{path}.budget")
-            values["budget"] = budget
+            values["budget"] = _find("budget", values["budget"], self._budgets, f"{path}.budget")
 
     def _budget(self, table: object, path: str) -> Budget:
         values = dict(_table(table, path))
-        kind = values.pop("kind", "success")
-        if kind not in BUDGETS:
-            raise _unknown("kind of budget", kind, BUDGETS, f"{path}.kind")
-        budget: Budget = _make(BUDGETS[kind], values, path)  # type: ignore[assignment]
+        kind = _find("kind of budget", values.pop("kind", "success"), BUDGETS, f"{path}.kind")
+        budget: Budget = _make(kind, values, path)  # type: ignore[assignment]
         return budget
 
 
@@ -262,9 +268,7 @@ def _routes(table: Mapping[str, Any], stacks: Mapping[str, Stack], where: str) -
     routes: dict[str, Stack | None] = {}
     for pattern, name in table.items():
         path = f"{where}: routes.{json.dumps(pattern)}"
-        if name not in {*stacks, ""}:
-            raise _unknown("stack", name, stacks, path)
-        routes[pattern] = stacks[name] if name else None
+        routes[pattern] = None if name == "" else _find("stack", name, stacks, path)
         try:
             Routes({pattern: routes[pattern]})
         except ConfigError as error:
@@ -284,10 +288,7 @@ def _codes(names: object, path: str) -> frozenset[grpc.StatusCode]:
         raise ConfigError(
             f'must be a list of status codes such as ["INTERNAL"], not {names!r}', path=path
         )
-    for name in names:
-        if name not in known:
-            raise _unknown("status code", name, known, path)
-    return frozenset(known[name] for name in names)
+    return frozenset(_find("status code", name, known, path) for name in names)
 
 
 def _only_codes(codes: frozenset[grpc.StatusCode]) -> Any:
@@ -308,6 +309,12 @@ def _only(table: Mapping[str, Any], allowed: Iterable[str], path: str, hint: str
         if name not in allowed:
             error = _unknown("setting", name, allowed, f"{path}.{name}")
             raise ConfigError(f"{error.message}{f' ({hint})' if hint else ''}", path=error.path)
+
+
+def _find(what: str, name: object, known: Mapping[str, T], path: str) -> T:
+    if not isinstance(name, str) or name not in known:
+        raise _unknown(what, name, known, path)
+    return known[name]
 
 
 def _unknown(what: str, name: object, known: Iterable[str], path: str) -> ConfigError:

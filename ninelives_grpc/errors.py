@@ -2,7 +2,7 @@
 
 NinelivesError
 ├── ConfigError(ValueError)            a setting is wrong: names the place and what is allowed
-├── UnknownNameError(LookupError)      no such stack, policy or parameter: suggests the nearest
+├── UnknownNameError(KeyError)         no such stack, policy or parameter: suggests the nearest
 ├── RevisionError                      the parameter has changed since it was read
 ├── MissingExtraError(ImportError)     an optional part is not installed: prints the pip command
 └── LocalError(grpc.RpcError)          a call that ended here, not at the server
@@ -16,6 +16,7 @@ Under asyncio, `AioRefused` and `AioTimedOut` are raised: the same errors, which
 from __future__ import annotations
 
 import difflib
+import math
 from typing import TYPE_CHECKING, NoReturn, Self
 
 import grpc
@@ -36,6 +37,10 @@ PUSHBACK_KEY = "grpc-retry-pushback-ms"
 class NinelivesError(Exception):
     """Anything that this library raises on purpose."""
 
+    def __reduce__(self) -> tuple[Callable[..., NinelivesError], tuple[object, ...], object]:
+        """Survive `copy` and `pickle`, which would call the constructor with the message."""
+        return _rebuild, (type(self), self.args), self.__dict__
+
 
 class ConfigError(NinelivesError, ValueError):
     """A setting is wrong.
@@ -51,7 +56,7 @@ class ConfigError(NinelivesError, ValueError):
         self.message = message
 
 
-class UnknownNameError(NinelivesError, LookupError):
+class UnknownNameError(NinelivesError, KeyError):
     """There is nothing of that name; the message suggests the nearest names there are."""
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
@@ -67,6 +72,10 @@ class UnknownNameError(NinelivesError, LookupError):
             hint = f"there is no {what} at all"
         super().__init__(f"no {what} named {name!r}; {hint}")
         self.name = name
+
+    def __str__(self) -> str:
+        """Show the sentence, which a `KeyError` would put in quotes."""
+        return str(self.args[0])
 
 
 class RevisionError(NinelivesError):
@@ -149,11 +158,6 @@ class LocalError(NinelivesError, grpc.RpcError, grpc.Call, Future):
         """Show class, code and details."""
         return f"<{type(self).__name__} {self}>"
 
-    def __reduce__(self) -> tuple[Callable[..., LocalError], tuple[object, ...]]:
-        """Survive `copy` and `pickle`."""
-        fields = (self._text, self._status, self.stack, self.policy, self.retry_after)
-        return _rebuild, (type(self), *fields)
-
     def is_active(self) -> bool:
         """Return False: it has ended."""
         return False
@@ -232,8 +236,8 @@ class TimedOut(LocalError, TimeoutError):
         super().__init__(details, code=code, stack=stack, policy=policy, retry_after=retry_after)
 
 
-class AioRefused(Refused, AioRpcError):
-    """A `Refused` that is a `grpc.aio.AioRpcError` as well."""
+class AioLocalError(LocalError, AioRpcError):
+    """A `LocalError` that is a `grpc.aio.AioRpcError` as well, with metadata of its class."""
 
     def trailing_metadata(self) -> Metadata:  # type: ignore[override]
         """Return the time to wait, in the form in which a server would have sent it."""
@@ -244,7 +248,11 @@ class AioRefused(Refused, AioRpcError):
         return Metadata()
 
 
-class AioTimedOut(TimedOut, AioRpcError):
+class AioRefused(AioLocalError, Refused):
+    """A `Refused` that is a `grpc.aio.AioRpcError` as well."""
+
+
+class AioTimedOut(AioLocalError, TimedOut):
     """A `TimedOut` that is a `grpc.aio.AioRpcError` as well."""
 
 
@@ -252,15 +260,10 @@ def pushback_metadata(retry_after: float | None) -> tuple[tuple[str, str], ...]:
     """Return the trailing metadata that tells a client to wait that many seconds."""
     if retry_after is None:
         return ()
-    return ((PUSHBACK_KEY, str(max(0, round(retry_after * 1000)))),)
+    # Rounded up, that nobody comes back a moment too early; but not for the last bit of a float.
+    milliseconds = math.ceil(round(retry_after * 1000, 3))
+    return ((PUSHBACK_KEY, str(max(0, milliseconds))),)
 
 
-def _rebuild(
-    error: type[LocalError],
-    details: str,
-    code: grpc.StatusCode,
-    stack: str,
-    policy: str,
-    retry_after: float | None,
-) -> LocalError:
-    return error(details, code=code, stack=stack, policy=policy, retry_after=retry_after)
+def _rebuild(error: type[NinelivesError], args: tuple[object, ...]) -> NinelivesError:
+    return error.__new__(error, *args)

@@ -192,10 +192,10 @@ def parse_pushback(metadata: Iterable[tuple[str, str | bytes]] | None) -> float 
     for key, value in metadata or ():
         if key == PUSHBACK_KEY:
             try:
-                milliseconds = int(value)
-            except ValueError:
+                seconds = int(value) / 1000
+            except (ValueError, OverflowError):
                 return STOP_PUSHBACK
-            return milliseconds / 1000 if milliseconds >= 0 else STOP_PUSHBACK
+            return seconds if seconds >= 0 else STOP_PUSHBACK
     return None
 
 

@@ -61,13 +61,18 @@ class Preset:
             "attempt_timeout": Timeout(3.0, name="attempt_timeout"),
         }
         known = {f"{name}/{field}" for name, part in parts.items() for field in specs(type(part))}
+        changes: dict[str, dict[str, Value]] = {}
         for path, value in overrides.items():
             if path not in known:
                 raise UnknownNameError("parameter of a preset", path, known)
             name, _, field = path.partition("/")
+            changes.setdefault(name, {})[field] = value
+        for name, values in changes.items():
             try:
-                parts[name] = dataclasses.replace(parts[name], **{field: value})  # type: ignore[arg-type]
+                parts[name] = dataclasses.replace(parts[name], **values)  # type: ignore[arg-type]
             except ConfigError as error:
+                field = error.path.partition(".")[2]
+                path = f"{name}/{field}" if field else name
                 raise ConfigError(error.message, path=path) from None
         first, *others = parts.values()
         expression: Expression = first

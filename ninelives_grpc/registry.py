@@ -36,6 +36,8 @@ class Registry:
         with self._lock:
             first = not self._stacks
             old = self._stacks.get(stack.name)
+            if old is stack:
+                return
             self._stacks[stack.name] = stack
             sinks = self._sinks
         if first:

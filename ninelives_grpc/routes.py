@@ -36,7 +36,8 @@ class Routes:
         """Check the patterns."""
         for pattern, stack in stacks.items():
             service, _, method = pattern.removeprefix("/").partition("/")
-            if pattern != "*" and (not service or not method or "*" in service):
+            plain = method == "*" or not set("*/") & set(method)
+            if pattern != "*" and (not service or not method or "*" in service or not plain):
                 msg = f"a route is package.Service/Method, package.Service/* or *, not {pattern!r}"
                 raise ConfigError(msg, path="Routes")
             if stack is not None and not isinstance(stack, Stack):

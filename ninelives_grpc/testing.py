@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import weakref
 from typing import TYPE_CHECKING
 
 from ninelives_grpc.sinks.memory import MemorySink
@@ -24,14 +25,17 @@ class VirtualClock:
     """A clock on which an hour passes in no time.
 
     Whoever waits on it is served at once: it jumps to the end of the wait, unless what is waited
-    for has happened already. Under asyncio it jumps only when nothing else can run. `advance` moves
-    it from outside.
+    for has happened already. Under asyncio it jumps only when nothing else can run, and always to
+    what comes first. `advance` moves it from outside.
     """
 
     def __init__(self, start: float = 1000.0) -> None:
         """Begin at `start` seconds."""
         self._at = start
-        self._timeouts: list[tuple[float, asyncio.Timeout]] = []
+        self._timeouts: weakref.WeakKeyDictionary[asyncio.Timeout, float] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._waiting: list[float] = []
         self._lock = threading.Lock()
         self.now: Callable[[], float] = self._now
 
@@ -50,29 +54,37 @@ class VirtualClock:
             self._jump(max(self._at, until))
 
     async def wait_async(self, woken: asyncio.Event, until: float | None) -> None:
-        """Let the other tasks run, and jump to `until` when none of them wakes this one."""
-        for _ in range(_PATIENCE):
-            if woken.is_set():
-                return
-            await asyncio.sleep(0)
+        """Let the other tasks run, and jump towards `until` when none of them wakes this one."""
         if until is None:
             await woken.wait()
-        else:
-            self._jump(max(self._at, until))
+            return
+        self._waiting.append(until)
+        try:
+            while self._at < until:
+                for _ in range(_PATIENCE):
+                    if woken.is_set():
+                        return
+                    await asyncio.sleep(0)
+                if until == min(self._waiting):
+                    self._jump(min((until, *self._timeouts.values())))
+        finally:
+            self._waiting.remove(until)
 
     def timeout(self, until: float | None) -> asyncio.Timeout:
         """Return an asyncio timeout that fires when the clock is moved past `until`."""
+        if until is not None and until <= self._at:
+            return asyncio.timeout(0.0)
         timeout = asyncio.timeout(None)
         if until is not None:
-            self._timeouts.append((until, timeout))
+            self._timeouts[timeout] = until
         return timeout
 
     def _jump(self, to: float) -> None:
         with self._lock:
             self._at = max(self._at, to)
-            due = [timeout for until, timeout in self._timeouts if until <= self._at]
-            self._timeouts = [entry for entry in self._timeouts if entry[0] > self._at]
+            due = [timeout for timeout, until in self._timeouts.items() if until <= self._at]
         for timeout in due:
+            del self._timeouts[timeout]
             # One that has been left already can not be moved any more.
             with contextlib.suppress(RuntimeError):
                 timeout.reschedule(0.0)

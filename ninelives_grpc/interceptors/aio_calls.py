@@ -72,7 +72,8 @@ class ProtectedAioCall:
                 break
             metadata: Metadata = await attempt.initial_metadata()
             if driver.attempt is attempt and not attempt.done():
-                driver.execution.call.committed = True
+                # Without headers of the server's it may be a failure whose code is on its way.
+                driver.execution.call.committed |= len(metadata) > 0
                 return metadata
         ended = self._ended()
         return Metadata() if ended is None else await _ask(ended.initial_metadata())

@@ -134,7 +134,7 @@ class AioDriver:
 
     def first_ended(self, attempt: Any) -> None:
         """Hear from gRPC that the first attempt is over; runs in a callback, and must not raise."""
-        # Older versions of gRPC call back twice when they have lost a status and it comes after all.
+        # Older versions of gRPC call back twice when a status that they had lost comes after all.
         if self.finished or self._task is not None:
             return
         if self._reader is not None:

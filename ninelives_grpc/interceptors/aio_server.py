@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc import aio
 
 from ninelives_grpc.errors import TimedOut, pushback_metadata
+from ninelives_grpc.interceptors.scheduler import scheduler
 from ninelives_grpc.interceptors.serve import (
+    EARLY,
     Handlers,
     answered,
     behaviour_of,
@@ -19,6 +23,7 @@ from ninelives_grpc.interceptors.serve import (
     raised,
     served_call,
     too_late,
+    with_behaviour,
 )
 from ninelives_grpc.interceptors.served_stream import ServedStream, lost
 from ninelives_grpc.interceptors.server import unary_response
@@ -35,9 +40,6 @@ if TYPE_CHECKING:
     from ninelives_grpc.stacks.stack import Stack
 
     Handler = grpc.RpcMethodHandler[Any, Any]
-
-_EARLY = 0.01
-"""Seconds by which gRPC's clock may run before ours when it cancels a handler at the deadline."""
 
 
 class AioServerInterceptor(aio.ServerInterceptor):
@@ -62,17 +64,25 @@ class AioServerInterceptor(aio.ServerInterceptor):
     ) -> Handler | None:
         """Return the protected handler of the method."""
         handler = await continuation(handler_call_details)
-        return None if handler is None else self._handlers.get(handler_call_details.method, handler)
+        if handler is None:
+            return None
+        protected = self._handlers.get(handler_call_details.method, handler)
+        behaviour: Any = protected.unary_unary or protected.stream_unary
+        if type(behaviour) is Threaded:
+            return with_behaviour(protected, behaviour.of(asyncio.current_task()))
+        return protected
 
 
-def protect(handler: Handler, stack: Stack, method: Method) -> Callable[..., Any]:
-    """Return the behaviour of a handler under a stack."""
+def protect(handler: Handler, stack: Stack, method: Method) -> Any:
+    """Return the behaviour of a handler under a stack, or what makes it for each call."""
     behaviour = behaviour_of(handler)
     if inspect.isasyncgenfunction(behaviour):
         return generated(behaviour, stack, method)
     if inspect.iscoroutinefunction(behaviour):
         return awaited(behaviour, stack, method)
-    return threaded(behaviour, stack, method, streaming=handler.response_streaming)
+    if handler.response_streaming:
+        return threaded_stream(behaviour, stack, method)
+    return Threaded(behaviour, stack, method)
 
 
 def awaited(
@@ -154,29 +164,88 @@ def generated(
     return protected
 
 
-def threaded(
-    behaviour: Callable[..., Any], stack: Stack, method: Method, *, streaming: bool
-) -> Callable[[Any, Any], Any]:
-    """Protect a plain function, which gRPC runs in a thread of the migration pool."""
-    inner = unary_response(behaviour, stack, method)
+class Threaded:
+    """A protected plain function with one response, for one task after the other.
 
-    def protected(request: Any, context: Any) -> Any:
-        return inner(request, ThreadContext(context))
+    gRPC runs it in a thread of the migration pool, where nothing tells that the client has gone.
+    """
 
-    def protected_stream(request: Any, context: Any) -> Iterator[Any]:
-        # A generator: gRPC calls the function in the loop, and runs only its steps in a thread.
-        yield from ServedStream(behaviour, stack, method, request, ThreadContext(context))
+    def __init__(self, behaviour: Callable[..., Any], stack: Stack, method: Method) -> None:
+        """Protect a plain function."""
+        self._serve = unary_response(behaviour, stack, method)
 
-    return protected_stream if streaming else protected
+    def of(self, task: Any) -> Callable[[Any, Any], Any]:
+        """Return the function for one call, whose task is given."""
+        return lambda request, context: self._serve(request, ThreadContext(context, task))
+
+
+def threaded_stream(
+    behaviour: Callable[..., Any], stack: Stack, method: Method
+) -> Callable[[Any, Any], Iterator[Any]]:
+    """Protect a plain function with a response stream."""
+
+    def steps(request: Any, context: ThreadContext) -> Iterator[Any]:
+        yield from ThreadedStream(behaviour, stack, method, request, context)
+
+    def protected(request: Any, context: Any) -> Iterator[Any]:
+        # gRPC calls this in the loop, and runs the steps of what it returns in a thread.
+        return steps(request, ThreadContext(context, asyncio.current_task()))
+
+    return protected
+
+
+class ThreadedStream(ServedStream):
+    """The responses of a plain function.
+
+    When the client has gone, gRPC's thread may wait for ever for somebody to take a message.
+    """
+
+    def __init__(
+        self,
+        behaviour: Callable[..., Any],
+        stack: Stack,
+        method: Method,
+        request: Any,
+        context: ThreadContext,
+    ) -> None:
+        """Ask for admission, and call the handler; raises as `ServedStream` does."""
+        self._step = threading.RLock()
+        self._over = context.over
+        with self._step:
+            super().__init__(behaviour, stack, method, request, context)
+        context.add_callback(partial(scheduler.later, 0.0, self._give_up))
+
+    def __next__(self) -> Any:
+        """Return the next message, if there is somebody to take it."""
+        with self._step:
+            message = super().__next__()
+            if self._over():
+                self._give_up()
+                raise StopIteration
+            return message
+
+    def _give_up(self) -> None:
+        """Give back what was admitted, unless the handler is at work and will notice by itself."""
+        if self._step.acquire(blocking=False):
+            try:
+                lost(self._stack, self._execution, self._iterator)
+            finally:
+                self._step.release()
 
 
 class ThreadContext:
-    """What gRPC gives a plain function on an asyncio server, and the code that was set on it."""
+    """What gRPC gives a plain function on an asyncio server, and what it does not tell.
 
-    def __init__(self, context: Any) -> None:
-        """Cover gRPC's context, which does not tell the code."""
+    Attributes:
+        over: Tells whether the call has ended, perhaps because the client has gone.
+    """
+
+    def __init__(self, context: Any, task: Any) -> None:
+        """Cover gRPC's context of a call that is served by a task."""
         self._context = context
+        self._task = task
         self._code: Any = None
+        self.over: Callable[[], bool] = task.done
 
     def code(self) -> Any:
         """Return the code that was set, or None."""
@@ -193,9 +262,21 @@ class ThreadContext:
         self._context.abort(code, details, trailing_metadata)
 
     def is_active(self) -> bool:
-        """Tell whether there is time left; gRPC does not say whether the client is there."""
+        """Tell whether the client is there, and there is time left."""
+        if self.over():
+            return False
         remaining = self._context.time_remaining()
         return remaining is None or remaining > 0
+
+    def peer(self) -> str:
+        """Return the address of the client; gRPC crashes when it is asked after the end."""
+        return "" if self.over() else str(self._context.peer())
+
+    def add_callback(self, callback: Callable[[], object]) -> bool:
+        """Call back in the loop at the end, also when that is because the client has gone."""
+        loop = self._task.get_loop()
+        loop.call_soon_threadsafe(self._task.add_done_callback, lambda _: callback())
+        return True
 
     def __getattr__(self, name: str) -> Any:
         """Show everything else of gRPC's context."""
@@ -227,7 +308,7 @@ def _raised(error: BaseException, row: Execution, stack: Stack, context: Any) ->
         return failed(too_late(row, stack), 0.0)
     if isinstance(error, asyncio.CancelledError):
         call.committed = True
-        late = call.deadline is not None and stack.clock.now() >= call.deadline - _EARLY
+        late = call.deadline is not None and stack.clock.now() >= call.deadline - EARLY
         if late:
             return Outcome(Kind.FAILURE, Code.DEADLINE_EXCEEDED, 0.0, error)
         return Outcome(Kind.IGNORED, Code.CANCELLED, 0.0, error)
@@ -243,7 +324,8 @@ async def _result_of(execution: Execution, stack: Stack, context: Any) -> object
     if error is None:
         return outcome.value
     del execution.outcome, outcome
-    if isinstance(error, TimedOut) and error.stack == stack.name:
+    if isinstance(error, TimedOut) and error.stack in {"", stack.name}:
+        # A limit of this stack's, or what `current_call().check()` raises.
         await context.abort(error.code(), error.details())
     try:
         raise error

@@ -98,7 +98,8 @@ class ProtectedCall(grpc.RpcError, grpc.Call, Future, Generic[T]):
             metadata = attempt.initial_metadata()
             with driver.lock:
                 if driver.attempt is attempt and attempt.is_active():
-                    driver.execution.call.committed = True
+                    # Without headers of the server's it may be a failure whose code is on its way.
+                    driver.execution.call.committed |= bool(metadata)
                     return metadata
                 if driver.finished:
                     return metadata

@@ -9,6 +9,7 @@ import grpc
 
 from ninelives_grpc.call import Call, Method, ServedCall, Side, serving
 from ninelives_grpc.errors import ConfigError, TimedOut, pushback_metadata
+from ninelives_grpc.lifetime import Lifetime
 from ninelives_grpc.outcome import Code, Kind, Outcome, cancelled, classify, failed
 from ninelives_grpc.policies.policy import Role
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 _NO_DEADLINE = 1e9
 """Seconds; gRPC gives a sync call without a deadline 9.2e18 seconds."""
+
+EARLY = 0.01
+"""Seconds by which a client may give up before the deadline by our clock."""
 
 _MAKERS: dict[tuple[bool, bool], Callable[..., Any]] = {
     (False, False): grpc.unary_unary_rpc_method_handler,
@@ -75,13 +79,18 @@ class Handlers:
         for attribute in ("experimental_non_blocking", "experimental_thread_pool"):
             if hasattr(original, attribute):
                 setattr(behaviour, attribute, getattr(original, attribute))
-        make = _MAKERS[handler.request_streaming, handler.response_streaming]
-        made: Handler = make(
-            behaviour,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
-        return made
+        return with_behaviour(handler, behaviour)
+
+
+def with_behaviour(handler: Handler, behaviour: Callable[..., Any]) -> Handler:
+    """Return a handler like the given one that is served by another function."""
+    make = _MAKERS[handler.request_streaming, handler.response_streaming]
+    made: Handler = make(
+        behaviour,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+    return made
 
 
 def behaviour_of(handler: Handler) -> Any:
@@ -111,6 +120,20 @@ def leave(token: Token[ServedCall | None]) -> None:
     serving.reset(token)
 
 
+def until_over(context: Any) -> Lifetime:
+    """Return what ends the waits of a served call as soon as nobody waits for its answer."""
+    lifetime = Lifetime()
+    if not context.add_callback(lifetime.close):
+        lifetime.close()
+    return lifetime
+
+
+def stop_if_over(call: Call, context: Any) -> None:
+    """End a call whose client has gone while it waited, in the way that gRPC does not log."""
+    if call.lifetime is not None and call.lifetime.closed:
+        context.abort(Code.CANCELLED, "the client has gone")
+
+
 def _gone(context: Any) -> bool:
     active = getattr(context, "is_active", None)
     return bool(context.cancelled()) if active is None else not active()
@@ -121,14 +144,14 @@ def ended(stack: Stack, row: Execution, context: Any) -> Outcome:
     code = context.code()
     if code is not None and code is not Code.OK:
         return answered(code)
-    deadline = row.deadline
+    deadline, active = row.deadline, context.is_active()
     if deadline is not None:
         late = stack.clock.now() - deadline
-        if late > 0:
-            if own_limit(row) is not None:
-                return failed(too_late(row, stack), 0.0)
+        if late > 0 and own_limit(row) is not None:
+            return failed(too_late(row, stack), 0.0)
+        if late > (0 if active else -EARLY):
             return Outcome(Kind.FAILURE, Code.DEADLINE_EXCEEDED, 0.0)
-    if not context.is_active():
+    if not active:
         return cancelled()
     return Outcome(Kind.SUCCESS, Code.OK, 0.0)
 
@@ -152,7 +175,8 @@ def result_of(execution: Execution, stack: Stack, context: Any) -> object:
     if error is None:
         return outcome.value
     del execution.outcome, outcome
-    if isinstance(error, TimedOut) and error.stack == stack.name:
+    if isinstance(error, TimedOut) and error.stack in {"", stack.name}:
+        # A limit of this stack's, or what `current_call().check()` raises.
         context.abort(error.code(), error.details())
     try:
         raise error

@@ -13,6 +13,8 @@ from ninelives_grpc.interceptors.serve import (
     raised,
     result_of,
     served_call,
+    stop_if_over,
+    until_over,
 )
 from ninelives_grpc.stacks.execution import Execution
 from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE, Step
@@ -93,8 +95,7 @@ class ServedStream:
         stack, execution = self._stack, self._execution
         while step is not FINISH:
             if step is PAUSE:
-                pause(execution, stack.clock)
-                step = execution.resume(stack.clock.now())
+                step = self._wait()
                 continue
             assert step is ATTEMPT
             token = enter(stack, execution.current(), self._context)
@@ -113,6 +114,17 @@ class ServedStream:
         else:
             result_of(execution, stack, self._context)
 
+    def _wait(self) -> Step:
+        execution, clock = self._execution, self._stack.clock
+        execution.call.lifetime = execution.call.lifetime or until_over(self._context)
+        try:
+            pause(execution, clock)
+            return execution.resume(clock.now())
+        except BaseException:
+            lost(self._stack, execution)
+            stop_if_over(execution.call, self._context)
+            raise
+
     def __del__(self) -> None:
         """Notice that gRPC has dropped the stream.
 
@@ -130,8 +142,10 @@ def lost(stack: Stack, execution: Execution, iterator: object = None) -> None:
     if execution.finished:
         return
     close = getattr(iterator, "close", None)
-    if callable(close):
-        close()
-    now = stack.clock.now()
-    execution.cancel(now)
-    stack.recorder.ended(execution.call, execution.outcome, now)
+    try:
+        if callable(close):
+            close()
+    finally:
+        now = stack.clock.now()
+        execution.cancel(now)
+        stack.recorder.ended(execution.call, execution.outcome, now)

@@ -18,12 +18,14 @@ from ninelives_grpc.interceptors.serve import (
     refuse,
     result_of,
     served_call,
+    stop_if_over,
+    until_over,
 )
 from ninelives_grpc.interceptors.served_stream import ServedStream
 from ninelives_grpc.outcome import Outcome, cancelled
 from ninelives_grpc.stacks.execution import Execution
-from ninelives_grpc.stacks.step import FINISH, PAUSE
-from ninelives_grpc.stacks.sync import drive, pause
+from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE
+from ninelives_grpc.stacks.sync import go_on, pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,9 +100,16 @@ def unary_response(
             return outcome
 
         try:
-            now = drive(execution, attempt, clock, call.started)
-        except BaseException:
-            recorder.ended(call, execution.outcome, clock.now())
+            step = execution.start(call.started)
+            if step is not ATTEMPT or execution.child is not None:
+                # It may have to wait.
+                call.lifetime = until_over(context)
+            now = go_on(execution, step, attempt, clock, call.started)
+        except BaseException as error:
+            now = clock.now()
+            execution.cancel(now, error)
+            recorder.ended(call, execution.outcome, now)
+            stop_if_over(call, context)
             raise
         recorder.ended(call, execution.outcome, now)
         return result_of(execution, stack, context)
@@ -129,18 +138,14 @@ def pushed_responses(
 
         def push_and_settle(message: Any) -> None:
             call.committed = True
-            push(message)
             if message is None:
+                # Before gRPC can tell the end by callback, which would be taken for a cancellation.
                 settle(answered(context.code()))
+            push(message)
 
-        step = execution.start(call.started)
-        while step is PAUSE:
-            pause(execution, stack.clock)
-            step = execution.resume(stack.clock.now())
-        if step is FINISH:
-            stack.recorder.ended(call, execution.outcome, stack.clock.now())
-            refuse(execution, context)
-        context.add_callback(lambda: settle(cancelled()))
+        _admit(execution, stack, context)
+        if not context.add_callback(lambda: settle(cancelled())):
+            settle(cancelled())
         try:
             behaviour(request, context, push_and_settle)
         except Exception as error:
@@ -149,3 +154,24 @@ def pushed_responses(
             raise
 
     return protected
+
+
+def _admit(execution: Execution, stack: Stack, context: Any) -> None:
+    """Wait until a handler may start, or end the call that is refused."""
+    call, clock = execution.call, stack.clock
+    try:
+        step = execution.start(call.started)
+        if step is PAUSE:
+            call.lifetime = until_over(context)
+        while step is PAUSE:
+            pause(execution, clock)
+            step = execution.resume(clock.now())
+    except BaseException as error:
+        now = clock.now()
+        execution.cancel(now, error)
+        stack.recorder.ended(call, execution.outcome, now)
+        stop_if_over(call, context)
+        raise
+    if step is FINISH:
+        stack.recorder.ended(call, execution.outcome, clock.now())
+        refuse(execution, context)

@@ -200,7 +200,9 @@ def _budgets(stack: Stack) -> Iterator[Observation]:
     now = stack.clock.now()
     for live in stack.policies.values():
         if isinstance(live, BudgetFlow):
-            yield Observation(live.left(now), _about(stack, live))
+            left = live.state(now)["left"]
+            assert isinstance(left, float)
+            yield Observation(left, _about(stack, live))
 
 
 def _dropped(stack: Stack) -> Iterator[Observation]:

@@ -114,7 +114,7 @@ class Recorder:
         duration = now - call.started
         self._log.append((call.method, now, duration, code, kind, refused))
         emitter = self._emitter
-        if emitter.routine or kind is Kind.FAILURE or refused:
+        if emitter.routine or kind is not Kind.SUCCESS:
             self._publish(call, outcome, duration, now)
         if call.delay or call.paid:
             self._note_extra(call)
@@ -177,9 +177,13 @@ class Recorder:
         """Count the repetitions of a call, and tell the budgets that they are over."""
         for budget in call.paid:
             budget.release()
+        repeated = call.attempts - 1
+        if repeated < 1:
+            # What was paid for or waited for was then refused.
+            return
         with self._lock:
             name = self._name(call.method)
-            self._totals.retries[name, call.attempts - 1] += 1
+            self._totals.retries[name, repeated] += 1
             self._totals.delays[name, bucket_of(call.delay)] += 1
 
     def _summary(self, window: SlidingWindow, horizon: float, now: float) -> Traffic:

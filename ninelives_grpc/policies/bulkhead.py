@@ -88,7 +88,7 @@ class BulkheadGate(Gate[Bulkhead]):
         self._mean = 0.0
         self._queue: list[Place] = []
 
-    def admit(self, call: Call, now: float) -> Verdict:
+    def admit(self, call: Call, now: float, deadline: float | None) -> Verdict:
         """Give a place, or a place in the queue."""
         policy = self.policy
         with self._lock:
@@ -100,7 +100,7 @@ class BulkheadGate(Gate[Bulkhead]):
             else:
                 admitted = False
         if not admitted:
-            return self._enqueue(policy, call, now)
+            return self._enqueue(policy, call, now, deadline)
         if self._emitter.routine:
             self._report(call, now, in_flight)
         return PERMIT
@@ -109,7 +109,7 @@ class BulkheadGate(Gate[Bulkhead]):
         """Free the place, and give it to the next in the queue."""
         with self._lock:
             self.in_flight -= 1
-            self._mean += 0.05 * (outcome.duration - self._mean)
+            self._mean += (0.05 if self._mean else 1.0) * (outcome.duration - self._mean)
             granted = self._grant() if self._queue else ()
         for place in granted:
             place.notify()
@@ -159,10 +159,10 @@ class BulkheadGate(Gate[Bulkhead]):
             "refused": self.refused,
         }
 
-    def _enqueue(self, policy: Bulkhead, call: Call, now: float) -> Verdict:
+    def _enqueue(self, policy: Bulkhead, call: Call, now: float, deadline: float | None) -> Verdict:
         until = now + policy.max_wait
-        if call.deadline is not None:
-            until = min(until, call.deadline)
+        if deadline is not None:
+            until = min(until, deadline)
         rank = rank_of(call.metadata)
         with self._lock:
             # A place may have become free since the caller looked.

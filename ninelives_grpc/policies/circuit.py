@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from ninelives_grpc.errors import LocalError
-from ninelives_grpc.outcome import Kind, Outcome
+from ninelives_grpc.outcome import Code, Kind, Outcome
 from ninelives_grpc.policies.gate import Permit
 from ninelives_grpc.windows.outcomes import (
     CountWindow,
@@ -113,6 +113,8 @@ class Circuit:
         self, policy: CircuitBreaker, now: float, happened: list[Happened]
     ) -> CircuitPermit | None:
         """Give leave for one attempt, or None."""
+        if self.probes or self._probes_done:
+            self._reclaim(policy, now, happened)
         if self.state is State.CLOSED:
             return self.permit
         if self.state is State.OPEN:
@@ -120,8 +122,6 @@ class Circuit:
                 return None
             self._enter(State.HALF_OPEN)
             happened.append(Happened.HALF_OPENED)
-        elif self._reclaim(policy, now, happened):
-            return None
         running = len(self.probes)
         if running >= policy.half_open_concurrency:
             return None
@@ -155,14 +155,20 @@ class Circuit:
             return
         if kind is Kind.IGNORED:
             return
+        if self.state is State.OPEN:
+            # It was let through by an override of the mode.
+            return
         failed = kind is Kind.FAILURE
         self.run = self.run + 1 if failed else 0
         self.window.add(now, failed, slow)
         if (failed or slow) and self._tripped(policy, now):
             self._open(policy, outcome, now, happened)
 
-    def record(self, policy: CircuitBreaker, outcome: Outcome, kind: Kind, now: float) -> None:
+    def record(
+        self, policy: CircuitBreaker, permit: Permit, outcome: Outcome, kind: Kind, now: float
+    ) -> None:
         """Take an outcome into the window without drawing a conclusion from it."""
+        self.probes = [probe for probe in self.probes if probe is not permit]
         if kind is not Kind.IGNORED:
             slow_after = policy.slow_call_duration
             slow = slow_after is not None and outcome.duration >= slow_after
@@ -215,19 +221,23 @@ class Circuit:
             self.failure_rate = self._probe_failures / self._probes_done
             self._open(policy, outcome, now, happened)
         elif self._probes_done >= permits:
-            self._closed_at = now
-            self._enter(State.CLOSED)
-            happened.append(Happened.CLOSED)
+            self._close(now, happened)
 
-    def _reclaim(self, policy: CircuitBreaker, now: float, happened: list[Happened]) -> bool:
-        """Count probes that never reported back as failed; whether that opened the circuit."""
+    def _reclaim(self, policy: CircuitBreaker, now: float, happened: list[Happened]) -> None:
+        """Count probes that never reported back as failed, and see whether so many do by now."""
         for probe in [probe for probe in self.probes if now >= (probe.lease_end or now)]:
             if self.state is not State.HALF_OPEN:
                 break
             self.probes.remove(probe)
             happened.append(Happened.RECLAIMED)
             self._judge_probe(policy, True, False, None, now, happened)  # noqa: FBT003
-        return self.state is not State.HALF_OPEN
+        if self._probes_done >= policy.half_open_permits:
+            self._close(now, happened)
+
+    def _close(self, now: float, happened: list[Happened]) -> None:
+        self._closed_at = now
+        self._enter(State.CLOSED)
+        happened.append(Happened.CLOSED)
 
     def _open(
         self, policy: CircuitBreaker, outcome: Outcome | None, now: float, happened: list[Happened]
@@ -235,11 +245,14 @@ class Circuit:
         closed_at = self._closed_at
         if closed_at is not None and now - closed_at >= policy.healthy_after:
             self._openings = 0
+        self._closed_at = None
         duration = min(policy.open_duration * 2.0**self._openings, policy.max_open_duration)
         # Not more than needed: 2.0 ** 1024 does not exist.
         self._openings = min(self._openings + 1, 64)
         duration *= 1 + policy.jitter * random.uniform(-1, 1)
-        if outcome is not None:
+        if outcome is None:
+            self.cause = LocalError("a probe did not report back", code=Code.DEADLINE_EXCEEDED)
+        else:
             duration = max(duration, outcome.pushback or 0.0)
             self.cause = _summary(outcome)
         self.open_until = now + duration

@@ -15,7 +15,7 @@ from ninelives_grpc.parameters import option, parameter, policy
 from ninelives_grpc.policies.circuit import Circuit, Happened, State
 from ninelives_grpc.policies.gate import PERMIT, Gate, Permit, Refusal, Verdict, Wait
 from ninelives_grpc.policies.policy import Policy
-from ninelives_grpc.policies.scope import STACK, Scope, key_function
+from ninelives_grpc.policies.scope import STACK, Scope, key_function, scope_problem
 from ninelives_grpc.windows.lru import LeastRecentlyUsed
 
 if TYPE_CHECKING:
@@ -155,9 +155,11 @@ class CircuitBreaker(Policy):
                 f"max_open_duration {self.max_open_duration:g} must not be less than "
                 f"open_duration {self.open_duration:g}"
             )
+        if self.classify is not None and not callable(self.classify):
+            return f"classify must be a function of an outcome, not {self.classify!r}"
         if self.window not in tuple(Window):
             return f"window must be one of {', '.join(Window)}, not {self.window!r}"
-        return ""
+        return scope_problem(self.scope)
 
 
 class CircuitBreakerGate(Gate[CircuitBreaker]):
@@ -170,11 +172,11 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
     def __init__(self, policy: CircuitBreaker, address: Address) -> None:
         super().__init__(policy, address)
         self.refused = 0
-        self._key_of = key_function(policy.scope, f"{self.path}/scope")
+        self._key_of = key_function(policy.scope)
         self._circuit = self._new_circuit("")
         self._circuits = LeastRecentlyUsed(policy.max_keys, self._new_circuit)
 
-    def admit(self, call: Call, now: float) -> Verdict:
+    def admit(self, call: Call, now: float, deadline: float | None) -> Verdict:
         """Give leave for one attempt, or say why not and until when."""
         policy = self.policy
         key_of = self._key_of
@@ -204,7 +206,7 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
                 circuit.run = 0
                 circuit.window.add(now, False, False)  # noqa: FBT003
             elif policy.mode is Mode.CLOSED:
-                circuit.record(policy, outcome, kind, now)
+                circuit.record(policy, permit, outcome, kind, now)
             else:
                 circuit.settle(policy, permit, outcome, kind, now, happened)
         if happened:
@@ -212,7 +214,7 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
 
     def claim(self, wait: Wait, call: Call, now: float) -> Verdict:
         """Answer at once: a breaker never lets a call wait."""
-        return self.admit(call, now)
+        return self.admit(call, now, None)
 
     def abandon(self, wait: Wait, now: float) -> None:
         """Do nothing: a breaker never lets a call wait."""
@@ -233,7 +235,7 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
         """Fit the windows to their new size; what they hold stays."""
         policy = self.policy
         with self._lock:
-            self._circuits.size = policy.max_keys
+            self._circuits.resize(policy.max_keys)
             for circuit in self._all():
                 circuit.window.resize(policy.window_size, policy.window_age)
 

@@ -102,8 +102,15 @@ class Gate(Live[P]):
     records: ClassVar[bool] = True
     """Whether `settle` has anything to do; when not, it is not called."""
 
-    def admit(self, call: Call, now: float) -> Verdict:
-        """Give leave for one attempt, or say why not, or until when to wait."""
+    def admit(self, call: Call, now: float, deadline: float | None) -> Verdict:
+        """Give leave for one attempt, or say why not, or until when to wait.
+
+        Args:
+            call: The call.
+            now: The time.
+            deadline: When the attempt must be over, by the call's own deadline and the timeouts
+                outside of this gate: nobody waits longer.
+        """
         raise NotImplementedError
 
     def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:

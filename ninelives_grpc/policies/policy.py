@@ -61,7 +61,7 @@ class Policy(Expression):
         Raises:
             ConfigError: One is not allowed; names the field and what is.
         """
-        if self.name and not _NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or (self.name and not _NAME.fullmatch(self.name)):
             msg = f"must be lower_snake_case, not {self.name!r}"
             raise ConfigError(msg, path=f"{type(self).__name__}.name")
         self.validate(type(self).__name__)
@@ -89,7 +89,7 @@ class Policy(Expression):
     def __repr__(self) -> str:
         """Show the policy as it would be written: only what differs from the default."""
         shown = []
-        for field in dataclasses.fields(self):
+        for field in sorted(dataclasses.fields(self), key=lambda field: bool(field.kw_only)):
             value = getattr(self, field.name)
             if value == field.default:
                 continue

@@ -15,7 +15,7 @@ from ninelives_grpc.events import RateLimitDelayed, RateLimitExceeded, RateLimit
 from ninelives_grpc.parameters import option, parameter, policy
 from ninelives_grpc.policies.gate import PERMIT, Gate, Permit, Refusal, Verdict, Wait
 from ninelives_grpc.policies.policy import Policy
-from ninelives_grpc.policies.scope import STACK, Scope, key_function
+from ninelives_grpc.policies.scope import STACK, Scope, key_function, scope_problem
 from ninelives_grpc.windows.lru import LeastRecentlyUsed
 
 if TYPE_CHECKING:
@@ -74,6 +74,12 @@ class RateLimit(Policy):
         """Start with a full burst."""
         return RateLimitGate(self, address)
 
+    def conflict(self) -> str:
+        """Say which option is not of the kind that is expected."""
+        if self.weight is not None and not callable(self.weight):
+            return f"weight must be a function of the call, not {self.weight!r}"
+        return scope_problem(self.scope)
+
 
 class Due:
     """When the next call of a key would be due if all had kept to the rate."""
@@ -87,12 +93,12 @@ class Due:
 class Turn(Wait):
     """A reserved turn that is still to come."""
 
-    __slots__ = ("cost", "due")
+    __slots__ = ("amount", "due")
 
-    def __init__(self, since: float, until: float, due: Due, cost: float) -> None:
+    def __init__(self, since: float, until: float, due: Due, amount: float) -> None:
         super().__init__(since, until)
         self.due = due
-        self.cost = cost
+        self.amount = amount
 
 
 class RateLimitGate(Gate[RateLimit]):
@@ -111,27 +117,30 @@ class RateLimitGate(Gate[RateLimit]):
         self.exceeded = 0
         self._due = Due()
         self._dues = LeastRecentlyUsed(policy.max_keys, Due)
-        self._key_of = key_function(policy.scope, f"{self.path}/scope")
+        self._key_of = key_function(policy.scope)
         self._weight = policy.weight
 
-    def admit(self, call: Call, now: float) -> Verdict:
+    def admit(self, call: Call, now: float, deadline: float | None) -> Verdict:
         """Let the call through, let it wait for its turn, or refuse it."""
         policy = self.policy
         key = "" if self._key_of is None else self._key_of(call)
         amount = 1.0 if self._weight is None else self._weight(call)
         with self._lock:
             due = self._due if self._key_of is None else self._dues.get(key)
-            cost = amount / policy.rate
-            at = due.at
-            then = (max(now, at)) + cost
+            then = max(now, due.at) + amount / policy.rate
             delay = then - policy.burst / policy.rate - now
             if delay <= 0:
                 due.at = then
                 return PERMIT
-            turn, event, retry_after = self._too_early(call, now, delay, due, cost, key)
+            turn = None
+            if delay <= policy.max_wait and (deadline is None or now + delay < deadline):
+                turn = Turn(now, now + delay, due, amount)
+            verdict, event = self._too_early(policy, call, now, delay, turn, key)
         self._emitter.emit(event)
-        if turn is not None:
-            return turn
+        if verdict is not None:
+            return verdict
+        # Heavier than the whole burst: no wait would help.
+        retry_after = None if amount > policy.burst else delay
         details = f"rate limit {self.path} of {policy.rate:g} calls a second is used up"
         if key:
             details += f" for {key!r}"
@@ -148,12 +157,16 @@ class RateLimitGate(Gate[RateLimit]):
         """Give the turn back."""
         if isinstance(wait, Turn):
             with self._lock:
-                wait.due.at -= wait.cost
+                wait.due.at -= wait.amount / self.policy.rate
 
     def adopt(self, old: RateLimit) -> None:
-        """Keep as many keys as allowed now."""
+        """Keep as many keys as allowed now; what was let through counts as before, in calls."""
+        policy, now = self.policy, self._now()
         with self._lock:
-            self._dues.size = self.policy.max_keys
+            self._dues.resize(policy.max_keys)
+            for due in (self._due, *(due for _, due in self._dues.items())):
+                if due.at > now:
+                    due.at = now + (due.at - now) * old.rate / policy.rate
 
     def state(self, now: float) -> dict[str, Value]:
         """Return how many calls could come at once now, and how many came too early."""
@@ -168,20 +181,14 @@ class RateLimitGate(Gate[RateLimit]):
         return state
 
     def _too_early(
-        self, call: Call, now: float, delay: float, due: Due, cost: float, key: str
-    ) -> tuple[Verdict | None, Event, float | None]:
-        policy = self.policy
+        self, policy: RateLimit, call: Call, now: float, delay: float, turn: Turn | None, key: str
+    ) -> tuple[Permit | Turn | None, Event]:
         about = {"stack": self.stack, "policy": self.name, "method": call.method.name}
         if policy.enforced < 1.0 and random.random() >= policy.enforced:
             self.exceeded += 1
-            return PERMIT, RateLimitExceeded(**about, at=now, key=key, retry_after=delay), None
-        until = now + delay
-        if delay <= policy.max_wait and (call.deadline is None or until < call.deadline):
-            due.at = max(due.at, now) + cost
-            turn = Turn(now, until, due, cost)
-            return turn, RateLimitDelayed(**about, at=now, key=key, delay=delay), None
+            return PERMIT, RateLimitExceeded(**about, at=now, key=key, retry_after=delay)
+        if turn is not None:
+            turn.due.at = max(turn.due.at, now) + turn.amount / policy.rate
+            return turn, RateLimitDelayed(**about, at=now, key=key, delay=delay)
         self.refused += 1
-        # Heavier than the whole burst: no wait would help.
-        retry_after = None if cost * policy.rate > policy.burst else delay
-        event = RateLimitRefused(**about, at=now, key=key, retry_after=delay)
-        return None, event, retry_after
+        return None, RateLimitRefused(**about, at=now, key=key, retry_after=delay)

@@ -6,6 +6,7 @@ leaves out: a budget shared by everything that goes to one target, and one deadl
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ninelives_grpc.call import Call
     from ninelives_grpc.policies.policy import Address
 
+_LOGGER = logging.getLogger("ninelives_grpc")
+
 Exceptions = type[BaseException] | tuple[type[BaseException], ...]
 
 DEFAULT_CODES = frozenset({Code.UNAVAILABLE})
@@ -39,6 +42,9 @@ class Stop(StrEnum):
     COMMITTED = "committed"
     PUSHBACK = "pushback"
     CANCELLED = "cancelled"
+
+
+_NO_NEWS = frozenset({Stop.NOT_RETRYABLE, Stop.CANCELLED})
 
 
 @policy
@@ -97,6 +103,19 @@ class Retry(Policy):
         """Start without a budget; the plan hands it in."""
         return RetryFlow(self, address)
 
+    def conflict(self) -> str:
+        """Say which option is not of the kind that is expected."""
+        if isinstance(self.idempotent, str):
+            return f"idempotent must be true, false or a list of methods, not {self.idempotent!r}"
+        for code in self.codes:
+            if not isinstance(code, Code):
+                return f"codes must be status codes, and {code!r} is none"
+        if self.on is not None and not isinstance(self.on, tuple) and not callable(self.on):
+            return f"on must be an exception class or classes, or a function, not {self.on!r}"
+        if self.budget is not None and not isinstance(self.budget, Budget):
+            return f"budget must be a budget, not {self.budget!r}"
+        return ""
+
 
 class Attempts:
     """How far the retries of one call have come.
@@ -136,7 +155,8 @@ class RetryFlow(Live[Retry]):
         about = {"stack": self.stack, "policy": self.name, "method": call.method.name}
         code = outcome.code.name
         if isinstance(decision, Stop):
-            if outcome.kind is Kind.FAILURE or attempts.made > 1:
+            # What is no failure, and was not to be repeated anyway, is no news.
+            if outcome.kind is Kind.FAILURE or attempts.made > 1 or decision not in _NO_NEWS:
                 self._emitter.emit(
                     RetryExhausted(
                         **about, at=now, attempts=attempts.made, reason=decision, code=code
@@ -164,8 +184,9 @@ class RetryFlow(Live[Retry]):
         delay = _wait(attempts, policy, outcome)
         if delay is None:
             return Stop.PUSHBACK
-        if deadline is not None and now + delay >= deadline:
-            return Stop.DEADLINE
+        for limit in (deadline, call.inherited):
+            if limit is not None and now + delay >= limit:
+                return Stop.DEADLINE
         return delay if call.pay(self.budget, now) else Stop.BUDGET
 
     def _retryable(  # noqa: PLR0911 - one return a rule
@@ -185,7 +206,11 @@ class RetryFlow(Live[Retry]):
             return False
         if isinstance(on, type | tuple):
             return isinstance(error, on)
-        return on(error)
+        try:
+            return on(error)
+        except Exception:
+            _LOGGER.exception("the `on` function of %s failed", self.path)
+            return False
 
 
 def _idempotent(policy: Retry, call: Call) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ninelives_grpc.call import Call
-from ninelives_grpc.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,26 +14,29 @@ Scope = str | Callable[[Call], str]
 """`stack`, `method`, `peer`, `metadata:NAME`, or a function from the call to a key."""
 
 STACK = "stack"
+_METADATA = "metadata:"
 ALLOWED = "stack, method, peer, metadata:NAME, or a function of the call"
 
 
-def key_function(scope: Scope, path: str) -> Callable[[Call], str] | None:
-    """Return the function that finds the key of a call, or None when there is only one key.
+def scope_problem(scope: Scope) -> str:
+    """Say what is wrong with a scope, or return ""."""
+    if callable(scope):
+        return ""
+    known = isinstance(scope, str) and (
+        scope in {STACK, *_BY_WORD} or (scope.startswith(_METADATA) and scope != _METADATA)
+    )
+    return "" if known else f"scope must be {ALLOWED}, not {scope!r}"
 
-    Raises:
-        ConfigError: The scope is none of the allowed words.
-    """
+
+def key_function(scope: Scope) -> Callable[[Call], str] | None:
+    """Return the function that finds the key of a call, or None when there is only one key."""
     if callable(scope):
         return scope
     if scope == STACK:
         return None
-    word, _, name = scope.partition(":")
-    if word == "metadata" and name:
-        return _by_metadata(name.lower())
     if scope in _BY_WORD:
         return _BY_WORD[scope]
-    msg = f"must be {ALLOWED}, not {scope!r}"
-    raise ConfigError(msg, path=path)
+    return _by_metadata(scope.removeprefix(_METADATA).lower())
 
 
 def _by_metadata(name: str) -> Callable[[Call], str]:

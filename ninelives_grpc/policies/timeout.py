@@ -117,8 +117,9 @@ class TimeoutFlow(Live[Timeout]):
         """Tell whether it was this limit that ran out, and not the caller's."""
         if outcome.code is not Code.DEADLINE_EXCEEDED or outcome.refusal or outcome.timed_out:
             return
-        limits = [limit for limit in (outer, call.inherited) if limit is not None]
-        if now < own - _TOLERANCE or any(own >= limit for limit in limits):
+        if now < own - _TOLERANCE or (outer is not None and own >= outer):
+            return
+        if call.inherited is not None and own >= call.inherited - self.policy.margin:
             return
         outcome.timed_out = True
         with self._lock:

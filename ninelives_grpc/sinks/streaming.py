@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ninelives_grpc.sinks.sink import Sink
+from ninelives_grpc.sinks.sink import Sink, SinkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +81,9 @@ class StreamingSink(Sink):
             size: Events that may wait.
             routine: Whether to get the events of every good call as well.
         """
+        if size < 1:
+            msg = f"size must be at least 1, not {size}"
+            raise ValueError(msg)
         subscription = Subscription(self, size, notify, routine=routine)
         with self._lock:
             self._subscriptions = (*self._subscriptions, subscription)
@@ -94,7 +97,18 @@ class StreamingSink(Sink):
             )
 
     def emit(self, event: Event) -> None:
-        """Hand the event to all subscribers."""
+        """Hand the event to all subscribers.
+
+        Raises:
+            SinkError: One or more could not be notified; the others were, and all got the event.
+        """
+        errors: list[Exception] = []
         for subscription in self._subscriptions:
-            if subscription.routine or not event.routine:
+            if event.routine and not subscription.routine:
+                continue
+            try:
                 subscription.put(event)
+            except Exception as error:  # noqa: BLE001 - raised below, together
+                errors.append(error)
+        if errors:
+            raise SinkError(errors)

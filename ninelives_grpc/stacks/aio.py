@@ -6,10 +6,10 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from ninelives_grpc.call import Call, Method, ServedCall, serving
+from ninelives_grpc.call import Call, Method, serving
 from ninelives_grpc.errors import AioTimedOut
 from ninelives_grpc.outcome import Outcome, failed, succeeded
-from ninelives_grpc.stacks.edge import inherited_deadline, result_of
+from ninelives_grpc.stacks.edge import inherited_deadline, result_of, serve
 from ninelives_grpc.stacks.execution import Execution
 from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE, PENDING, Step
 
@@ -30,9 +30,7 @@ async def call(stack: Stack, method: Method, function: Callable[[], Awaitable[R]
     execution = Execution(stack.plan, made, None)
 
     async def attempt(row: Execution, now: float) -> Outcome:
-        token = None
-        if row.deadline is not None:
-            token = serving.set(ServedCall(method, row.deadline, clock.now, lambda: False))
+        token = serve(method, row.deadline, clock.now)
         limit = clock.timeout(row.deadline)
         try:
             async with limit:
@@ -45,12 +43,18 @@ async def call(stack: Stack, method: Method, function: Callable[[], Awaitable[R]
         finally:
             if token is not None:
                 serving.reset(token)
+            # It holds the task, which will hold the error that passes through this frame.
+            del limit
         return succeeded(0.0, value)
 
     try:
         await drive(execution, attempt, clock, now)
-    finally:
+    except BaseException:
         stack.recorder.ended(made, execution.outcome, clock.now())
+        # It holds the error, whose frames hold the execution.
+        del execution.outcome
+        raise
+    stack.recorder.ended(made, execution.outcome, clock.now())
     value: R = result_of(execution, stack.name, aio=True).value  # type: ignore[assignment]
     return value
 
@@ -94,6 +98,8 @@ async def go_on(
             outcome.duration = ended - now
             now = ended
             step = execution.settle(outcome, now)
+            # This frame is one of those that its error has passed through.
+            del outcome
         elif step is PAUSE:
             await pause(execution, clock)
             now = clock.now()
@@ -141,6 +147,19 @@ async def _race(
                 if step is PENDING:
                     step = execution.branch_finished(tasks[task], clock.now())
     finally:
-        for task in running:
-            task.cancel()
+        for task, branch in tasks.items():
+            if task.done():
+                _forget(branch, task)
+            else:
+                task.cancel()
+                task.add_done_callback(partial(_forget, branch))
     return step
+
+
+def _forget(branch: Execution, task: asyncio.Task[float]) -> None:
+    """Let go of the outcome, whose error has passed through frames that hold the branch."""
+    if branch.finished:
+        del branch.outcome
+    if not task.cancelled():
+        # What a function of the application raised was the outcome of the branch.
+        task.exception()

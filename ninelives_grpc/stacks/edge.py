@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ninelives_grpc.call import serving
+from ninelives_grpc.call import ServedCall, serving
 from ninelives_grpc.errors import AioRefused, LocalError, Refused
 from ninelives_grpc.outcome import Code
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Token
+
+    from ninelives_grpc.call import Method
     from ninelives_grpc.outcome import Outcome
     from ninelives_grpc.policies.gate import Refusal
     from ninelives_grpc.stacks.execution import Execution
@@ -21,6 +25,18 @@ def inherited_deadline(now: float) -> float | None:
         return None
     remaining = served.time_remaining()
     return None if remaining is None else now + remaining
+
+
+def serve(
+    method: Method, deadline: float | None, clock: Callable[[], float]
+) -> Token[ServedCall | None] | None:
+    """Hand the deadline of an attempt down to the calls made in it; None when there is none."""
+    if deadline is None:
+        return None
+    outer = serving.get()
+    return serving.set(
+        ServedCall(method, deadline, clock, lambda: False if outer is None else outer.cancelled)
+    )
 
 
 def result_of(execution: Execution, stack: str, *, aio: bool = False) -> Outcome:

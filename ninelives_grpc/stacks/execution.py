@@ -83,7 +83,7 @@ class Execution:
         for layer in plan.layers[depth:] if depth else plan.layers:
             role = layer.role
             if role is GATE:
-                verdict = layer.admit(call, now)
+                verdict = layer.admit(call, now, self.deadline)
                 if not verdict.admitted:
                     return self._held_up(verdict, now)
                 entries[depth] = verdict
@@ -135,6 +135,8 @@ class Execution:
                         self._depth = depth + 1
                         self.until = now + delay
                         return PAUSE if delay else self.start(now)
+                # An earlier error in it would hold on to the frames that hold on to this.
+                entries[depth] = None
                 if layer.budget.counts_calls:
                     layer.budget.end()
             elif role is TIMEOUT:
@@ -206,6 +208,7 @@ class Execution:
         """Take the outcome of the row that was under way."""
         assert self.child is not None
         outcome = self.child.outcome
+        del self.child.outcome
         self.child = None
         return outcome
 
@@ -227,6 +230,8 @@ class Execution:
         attempts = entry if type(entry) is Attempts else Attempts(entry)
         if outcome.kind is Kind.FAILURE:
             layer.budget.fail()
+        elif outcome.kind is Kind.SUCCESS:
+            layer.budget.succeed()
         delay = layer.next_delay(attempts, outcome, self.call, self.deadline, now)
         if delay is not None:
             self._entries[self._depth] = attempts

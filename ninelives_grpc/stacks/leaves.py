@@ -85,6 +85,7 @@ class FallbackLeaf(Leaf):
                 return self._begin(execution, now)
         if outcome.failed:
             outcome = _first_of(tried, "the fallback")
+        execution.sides = []
         return execution.settle(outcome, now)
 
     def _begin(self, execution: Execution, now: float) -> Step:
@@ -142,7 +143,8 @@ class RaceLeaf(Leaf):
             side = execution.branches.index(branch)
             self._address.emitter.emit(RaceWon(**self._about(execution), at=now, side=side))
             return execution.settle(outcome, now)
-        if not all(other.finished for other in execution.branches):
+        # One that has succeeded in the meantime is yet to be reported, and will win.
+        if not all(other.finished and other.outcome.failed for other in execution.branches):
             return Step.PENDING
         outcomes = [other.outcome for other in execution.branches]
         return execution.settle(_first_of(outcomes, "the other side of the race"), now)

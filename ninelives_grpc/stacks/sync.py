@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
-from ninelives_grpc.call import Call, Method, ServedCall, serving
+from ninelives_grpc.call import Call, Method, serving
 from ninelives_grpc.errors import TimedOut
-from ninelives_grpc.outcome import Outcome, failed, succeeded
-from ninelives_grpc.stacks.edge import channel_closed, inherited_deadline, result_of
+from ninelives_grpc.outcome import Outcome, cancelled, failed, succeeded
+from ninelives_grpc.stacks.edge import channel_closed, inherited_deadline, result_of, serve
 from ninelives_grpc.stacks.execution import Execution
 from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE, PENDING, Step
 
@@ -31,9 +32,7 @@ def call(stack: Stack, method: Method, function: Callable[[], R]) -> R:
     execution = Execution(stack.plan, made, None)
 
     def attempt(row: Execution, _: float) -> Outcome:
-        token = None
-        if row.deadline is not None:
-            token = serving.set(ServedCall(method, row.deadline, clock.now, lambda: False))
+        token = serve(method, row.deadline, clock.now)
         try:
             value = function()
         except Exception as error:  # noqa: BLE001 - it becomes the outcome
@@ -49,8 +48,12 @@ def call(stack: Stack, method: Method, function: Callable[[], R]) -> R:
 
     try:
         drive(execution, attempt, clock, now)
-    finally:
+    except BaseException:
         stack.recorder.ended(made, execution.outcome, clock.now())
+        # It holds the error, whose frames hold the execution.
+        del execution.outcome
+        raise
+    stack.recorder.ended(made, execution.outcome, clock.now())
     value: R = result_of(execution, stack.name).value  # type: ignore[assignment]
     return value
 
@@ -95,6 +98,8 @@ def go_on(
             outcome.duration = ended - now
             now = ended
             step = execution.settle(outcome, now)
+            # This frame is one of those that its error has passed through.
+            del outcome
         elif step is PAUSE:
             pause(execution, clock)
             now = clock.now()
@@ -127,21 +132,38 @@ def pause(execution: Execution, clock: Clock) -> None:
 def _race(
     execution: Execution, attempt: Callable[[Execution, float], Outcome], clock: Clock
 ) -> Step:
-    """Run each branch in a thread; a function can not be stopped, so a loser runs to its end."""
+    """Run each branch in a thread.
+
+    A function can not be stopped, so a loser runs to its end; it is not repeated, and teaches
+    nothing.
+    """
     ended: SimpleQueue[Execution] = SimpleQueue()
+    decided = threading.Event()
+
+    def unless_decided(outcome: Outcome) -> Outcome:
+        return cancelled() if decided.is_set() else outcome
+
+    def attempt_undecided(row: Execution, now: float) -> Outcome:
+        return cancelled() if decided.is_set() else unless_decided(attempt(row, now))
 
     def run(branch: Execution) -> None:
-        try:
-            drive(branch, attempt, clock, clock.now())
-        finally:
-            ended.put(branch)
+        # What a function of the application raises is the outcome of the branch.
+        with contextlib.suppress(BaseException):
+            drive(branch, attempt_undecided, clock, clock.now())
+        ended.put(branch)
+        decided.wait()
+        # Its error has passed through frames that hold the branch.
+        del branch.outcome
 
-    for branch in execution.current().branches:
-        context = contextvars.copy_context()
-        threading.Thread(
-            target=context.run, args=(run, branch), name="ninelives-race", daemon=True
-        ).start()
     step = PENDING
-    while step is PENDING:
-        step = execution.branch_finished(ended.get(), clock.now())
+    try:
+        for branch in execution.current().branches:
+            context = contextvars.copy_context()
+            threading.Thread(
+                target=context.run, args=(run, branch), name="ninelives-race", daemon=True
+            ).start()
+        while step is PENDING:
+            step = execution.branch_finished(ended.get(), clock.now())
+    finally:
+        decided.set()
     return step

@@ -28,11 +28,16 @@ class LeastRecentlyUsed(Generic[T]):
         value = values.get(key)
         if value is None:
             value = values[key] = self._make(key)
-            while len(values) > self.size:
-                values.popitem(last=False)
+            self.resize(self.size)
         else:
             values.move_to_end(key)
         return value
+
+    def resize(self, size: int) -> None:
+        """Keep more or fewer from now on; the longest unused go first."""
+        self.size = size
+        while len(self._values) > size:
+            self._values.popitem(last=False)
 
     def peek(self, key: str) -> T | None:
         """Return the value of a key if there is one, without counting that as use."""

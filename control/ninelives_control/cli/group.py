@@ -1,0 +1,106 @@
+"""The subcommands of `ninelives`, and how an error ends one: a line, and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SUBCOMMANDS = {
+    "audit": "Verify and read the audit.",
+    "call": "Run a command of a control plane.",
+    "commands": "List the commands of a control plane.",
+    "demo": "Watch policies at work, and tune them.",
+    "token": "Make, list and remove tokens.",
+}
+"""Modules of this package, each with a click command named `cli`, and what to say of them."""
+
+DEBUG = "NINELIVES_DEBUG"
+"""Set it to see the traceback of what nobody foresaw."""
+
+
+class Exit(IntEnum):
+    """How the process ends."""
+
+    OK = 0
+    FAILED = 1
+    INVALID = 2
+    NOT_FOUND = 3
+    DENIED = 4
+    CONFLICT = 5
+    UNAVAILABLE = 6
+    INTERRUPTED = 130
+
+
+class Failure(click.ClickException):
+    """An error that has an exit code of its own."""
+
+    def __init__(self, message: str, code: Exit) -> None:
+        """Hold both."""
+        super().__init__(message)
+        self.code = code
+
+
+class LazyGroup(click.Group):
+    """Imports a subcommand when it is asked for, so that `--help` is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names."""
+        return sorted(SUBCOMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one of them."""
+        if cmd_name not in SUBCOMMANDS:
+            return None
+        module = importlib.import_module(f"ninelives_control.cli.{cmd_name}")
+        found: click.Command = module.cli
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of all, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(SUBCOMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ninelives-grpc")
+def ninelives() -> None:
+    """Command the stacks of a running process."""
+
+
+def run(args: Sequence[str]) -> int:  # noqa: PLR0911 - one return a way to end
+    """Run a command line, and return the exit code; an error is one line on stderr."""
+    try:
+        code = ninelives.main(list(args), prog_name="ninelives", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return Exit.INVALID
+    except Failure as error:
+        return _failed(error.format_message(), error.code)
+    except click.ClickException as error:
+        return _failed(error.format_message(), error.exit_code)
+    except click.Abort:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has enough; Python would complain of it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.FAILED
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        text = f"{type(error).__name__}: {error}; set {DEBUG}=1 to see where"
+        return _failed(text, Exit.FAILED)
+    return code if isinstance(code, int) else Exit.OK
+
+
+def _failed(text: str, code: int) -> int:
+    click.echo(f"error: {' '.join(text.split())}", err=True)
+    return code

@@ -1,0 +1,105 @@
+"""Ask a control plane over gRPC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import grpc
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+
+from ninelives_control.cli.group import Exit, Failure
+from ninelives_control.transports.grpc_errors import DETAILS_KEY
+from ninelives_control.transports.messages import plain_struct, put_struct
+from ninelives_control.v1.control_pb2 import ExecuteRequest
+from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_BY_REASON = {
+    "invalid_argument": Exit.INVALID,
+    "not_found": Exit.NOT_FOUND,
+    "unknown_command": Exit.NOT_FOUND,
+    "unauthenticated": Exit.DENIED,
+    "permission_denied": Exit.DENIED,
+    "conflict": Exit.CONFLICT,
+    "unavailable": Exit.UNAVAILABLE,
+    "audit_unavailable": Exit.UNAVAILABLE,
+}
+_OUT_OF_REACH = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+
+
+def connection_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add what it takes to reach a control plane to a subcommand."""
+    for option in (
+        click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait."),
+        click.option(
+            "--token-file",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="A file that holds the token.",
+        ),
+        click.option("--token", envvar="NINELIVES_TOKEN", help="The token to show."),
+        click.option(
+            "--address",
+            default="127.0.0.1:50090",
+            show_default=True,
+            envvar="NINELIVES_ADDRESS",
+            help="Where it listens for gRPC.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def execute(
+    command: str,
+    arguments: Mapping[str, object],
+    *,
+    address: str,
+    token: str | None,
+    token_file: Path | None,
+    timeout: float,
+) -> dict[str, object]:
+    """Run a command of a control plane, and return its result.
+
+    Raises:
+        Failure: It did not run, or failed, or cannot be reached.
+    """
+    if token_file is not None:
+        token = token_file.read_text(encoding="utf-8").strip()
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    request = ExecuteRequest(command=command)
+    put_struct(request.arguments, arguments)
+    with grpc.insecure_channel(address) as channel:
+        try:
+            answer = ControlServiceStub(channel).Execute(
+                request, metadata=metadata, timeout=timeout
+            )
+        except grpc.RpcError as error:
+            raise _failure(error, address) from None
+    return plain_struct(answer.result)
+
+
+def _failure(error: grpc.RpcError, address: str) -> Failure:
+    assert isinstance(error, grpc.Call)
+    reason = _reason(error)
+    if reason is not None:
+        return Failure(str(error.details()), _BY_REASON.get(reason, Exit.FAILED))
+    if error.code() in _OUT_OF_REACH:
+        text = f"no control plane can be reached at {address}: {error.details()}"
+        return Failure(text, Exit.UNAVAILABLE)
+    return Failure(f"{error.code().name}: {error.details()}", Exit.FAILED)
+
+
+def _reason(error: grpc.Call) -> str | None:
+    """Return the reason of the control plane; None if it was not the one that answered."""
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            info = ErrorInfo()
+            for detail in Status.FromString(value).details:
+                if detail.Unpack(info):
+                    return str(info.reason)
+    return None

@@ -1,0 +1,33 @@
+"""The built-in commands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ninelives_control.commands.catalog import list_commands
+from ninelives_control.commands.circuit_breakers import (
+    force_circuit_breaker,
+    reset_circuit_breaker,
+)
+from ninelives_control.commands.events import list_events
+from ninelives_control.commands.parameters import get_parameter, list_parameters, set_parameter
+from ninelives_control.commands.stacks import describe_policy, list_policies, list_stacks
+from ninelives_control.commands.state import get_state
+
+if TYPE_CHECKING:
+    from ninelives_control.command import Command
+
+BUILT_IN: tuple[Command[Any, Any], ...] = (
+    describe_policy,
+    force_circuit_breaker,
+    get_parameter,
+    get_state,
+    list_commands,
+    list_events,
+    list_parameters,
+    list_policies,
+    list_stacks,
+    reset_circuit_breaker,
+    set_parameter,
+)
+"""All of them, by name."""

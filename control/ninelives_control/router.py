@@ -1,0 +1,264 @@
+"""The one way to every command: known, allowed, valid, written down, run, written down."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from ninelives_control.audit import Attempt
+from ninelives_control.canonical import canonical
+from ninelives_control.command import Command, Context, Effect
+from ninelives_control.errors import Code, CommandError, shortened, translated
+from ninelives_control.identity import Proof
+from ninelives_control.journal import Journal
+from ninelives_control.watch import Watch, Watched, WatchStacks, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ninelives_control.audit import AuditLog
+    from ninelives_control.authorization import Authorization, Decision
+    from ninelives_control.command import CommandTable
+    from ninelives_control.identity import Authenticator, Caller, Identity
+    from ninelives_grpc.registry import Registry
+    from ninelives_grpc.sinks.memory import MemorySink
+    from ninelives_grpc.sinks.streaming import StreamingSink
+
+_LOGGER = logging.getLogger("ninelives_control")
+_LONGEST_NAME = 100
+MAX_WATCHES = 100
+"""Subscribers at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Admitted:
+    """A command that may run."""
+
+    attempt: Attempt
+    identity: Identity
+    command: Command[Any, Any]
+    arguments: BaseModel
+
+
+class Dispatcher:
+    """Runs commands, for every transport alike and in any thread.
+
+    An attempt is refused, and written down once, when its caller is not known, the command is not
+    there, a rule does not allow it, or its arguments are not valid. A command that changes
+    something is written down before it runs, and does not run if that fails; and again afterwards.
+
+    Args:
+        registry: The stacks to act on.
+        commands: The commands; more may join at any time.
+        authenticator: Finds out who a caller is.
+        authorization: Decides who may do what.
+        audit: Where everything is written down.
+        events: The last events of the stacks; attached to the registry by whoever owns it.
+        stream: The events as they come; likewise.
+        audit_reads: Whether commands that only read are written down too.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        commands: CommandTable,
+        *,
+        authenticator: Authenticator,
+        authorization: Authorization,
+        audit: AuditLog,
+        events: MemorySink,
+        stream: StreamingSink,
+        audit_reads: bool = False,
+    ) -> None:
+        """Hold the parts."""
+        self.commands = commands
+        self._registry = registry
+        self._authenticator = authenticator
+        self._authorization = authorization
+        self._journal = Journal(audit)
+        self._events = events
+        self._stream = stream
+        self._audit_reads = audit_reads
+        self._watches: set[Watch] = set()
+
+    def execute(
+        self, name: str, arguments: Mapping[str, object], *, caller: Caller, transport: str
+    ) -> BaseModel:
+        """Run a command and return its result.
+
+        Args:
+            name: Its name.
+            arguments: Its arguments, as plain JSON values.
+            caller: Who issues it: an identity, or what the caller has shown of itself.
+            transport: By which way it came, for the audit.
+
+        Raises:
+            CommandError: It did not run, or failed; nothing else is raised.
+        """
+        return self._run(self._admit(name, arguments, caller, transport))
+
+    def run(
+        self,
+        command: Command[Any, Any],
+        arguments: Mapping[str, object],
+        *,
+        caller: Caller,
+        transport: str,
+    ) -> BaseModel:
+        """Run a command that is not in the table, such as one of a single transport.
+
+        Raises:
+            CommandError: It did not run, or failed; nothing else is raised.
+        """
+        return self._run(self._admit(command.name, arguments, caller, transport, command))
+
+    def watch(
+        self,
+        arguments: Mapping[str, object],
+        *,
+        caller: Caller,
+        transport: str,
+        notify: Callable[[], None],
+    ) -> Watch:
+        """Subscribe to events.
+
+        Args:
+            arguments: Those of `WatchStacks`.
+            caller: Who wants to know.
+            transport: By which way it came, for the audit.
+            notify: Called, from any thread, when `take` of the watch has something new to tell; it
+                must not block.
+
+        Raises:
+            CommandError: It is not allowed or not possible.
+        """
+        admitted = self._admit(watch.name, arguments, caller, transport, watch)
+        subscription = self._stream.subscribe(notify)
+        try:
+            if self._stream.subscribers > MAX_WATCHES:
+                message = f"{MAX_WATCHES} others watch already; try again later"
+                raise self._journal.refused(
+                    admitted.attempt, CommandError(Code.UNAVAILABLE, message)
+                )
+            first = self._run(admitted)
+        except CommandError:
+            subscription.close()
+            raise
+        assert isinstance(first, Watched)
+        assert isinstance(admitted.arguments, WatchStacks)
+        opened = Watch(
+            first,
+            subscription,
+            stack=admitted.arguments.stack,
+            notify=notify,
+            check=lambda: self._check(self._authenticator.identify(caller), admitted),
+            on_close=self._watches.discard,
+        )
+        self._watches.add(opened)
+        return opened
+
+    def end_watches(self) -> None:
+        """Tell all subscribers that the control plane stops."""
+        for opened in tuple(self._watches):
+            opened.end()
+
+    def _admit(
+        self,
+        name: str,
+        raw: Mapping[str, object],
+        caller: Caller,
+        transport: str,
+        command: Command[Any, Any] | None = None,
+    ) -> _Admitted:
+        attempt = Attempt(
+            id=uuid.uuid4().hex,
+            transport=transport,
+            command=_printable(name),
+            arguments=canonical(dict(raw)),
+        )
+        arguments = None
+        try:
+            identity = self._authenticator.identify(caller)
+            attempt = dataclasses.replace(attempt, identity=identity.name, role=identity.role)
+            command = command or self.commands.get(name)
+            decision = self._authorization.may_use(identity, command.name, command.effect)
+            _require(decision, identity)
+            arguments = command.parse(raw)
+            told = canonical(arguments.model_dump(mode="json", exclude_unset=True))
+            attempt = dataclasses.replace(attempt, arguments=told)
+            admitted = _Admitted(
+                attempt=attempt, identity=identity, command=command, arguments=arguments
+            )
+            decision = self._check(identity, admitted)
+        except Exception as error:  # noqa: BLE001 - every caller is told something
+            raise self._journal.refused(attempt, _told(error, attempt, arguments)) from None
+        attempt = dataclasses.replace(attempt, rule=decision.rule)
+        return dataclasses.replace(admitted, attempt=attempt)
+
+    def _check(self, identity: Identity, admitted: _Admitted) -> Decision:
+        command = admitted.command
+        targets = command.targets(admitted.arguments)
+        decision = self._authorization.may_do(identity, command.name, command.effect, targets)
+        _require(decision, identity)
+        return decision
+
+    def _run(self, admitted: _Admitted) -> BaseModel:
+        attempt, journal = admitted.attempt, self._journal
+        audited = self._audit_reads or admitted.command.effect is not Effect.READ
+        if audited:
+            journal.intended(attempt)
+        try:
+            result = self._result(admitted)
+        except Exception as error:  # noqa: BLE001 - every caller is told something
+            # No local variable: whoever keeps the logged error would keep the call with it.
+            raise journal.failed(attempt, _told(error, attempt, admitted.arguments)) from None
+        if audited:
+            journal.succeeded(attempt, result)
+        return result
+
+    def _result(self, admitted: _Admitted) -> BaseModel:
+        command, identity = admitted.command, admitted.identity
+        context = Context(
+            id=admitted.attempt.id,
+            identity=identity,
+            transport=admitted.attempt.transport,
+            registry=self._registry,
+            events=self._events,
+            commands=self.commands,
+            may=lambda other: (
+                self._authorization.may_use(identity, other.name, other.effect).allowed
+            ),
+        )
+        result: object = command.handler(admitted.arguments, context)
+        if isinstance(result, BaseModel) and isinstance(result, command.result):
+            return result
+        msg = f"{command.name} returned {result!r}, and not a {command.result.__name__}"
+        raise TypeError(msg)
+
+
+def _told(error: Exception, attempt: Attempt, arguments: BaseModel | None) -> CommandError:
+    """Return what the caller is told; what nobody foresaw is logged, and not told."""
+    told = translated(error, arguments)
+    if told is not None:
+        return told
+    _LOGGER.error("command %s (%s) failed", attempt.command, attempt.id, exc_info=error)
+    message = f"the command failed; the log of the control plane has more under {attempt.id}"
+    return CommandError(Code.INTERNAL, message)
+
+
+def _require(decision: Decision, identity: Identity) -> None:
+    if decision.allowed:
+        return
+    sentence = decision.sentence
+    if identity.proof is Proof.ANONYMOUS:
+        sentence += "; you have shown no token"
+    raise CommandError(Code.PERMISSION_DENIED, sentence, rule=decision.rule)
+
+
+def _printable(name: str) -> str:
+    return shortened(name, _LONGEST_NAME).encode("utf-8", "replace").decode()

@@ -1,0 +1,242 @@
+"""The control plane: everything needed to command the stacks of this process from outside."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import threading
+from typing import TYPE_CHECKING, Self
+
+from ninelives_control import rules as rule_files
+from ninelives_control.audit import AuditLog
+from ninelives_control.authorization import Authorization
+from ninelives_control.command import CommandTable
+from ninelives_control.commands import BUILT_IN
+from ninelives_control.errors import AuditError, Code, CommandError
+from ninelives_control.identity import Authenticator, is_loopback
+from ninelives_control.loop import LoopThread
+from ninelives_control.router import Dispatcher
+from ninelives_control.tokens import TokenFile
+from ninelives_control.transports.grpc import GrpcTransport
+from ninelives_control.transports.local import LocalClient
+from ninelives_grpc.errors import ConfigError
+from ninelives_grpc.registry import default_registry
+from ninelives_grpc.sinks.memory import MemorySink
+from ninelives_grpc.sinks.streaming import StreamingSink
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pydantic import BaseModel
+
+    from ninelives_control.model import ParameterValue
+    from ninelives_control.transports.transport import Transport
+    from ninelives_grpc.registry import Registry
+
+_LOGGER = logging.getLogger("ninelives_control")
+
+TRANSPORTS: Sequence[type[Transport]] = (GrpcTransport,)
+"""The transports that are served, in the order in which they start."""
+
+
+class ControlPlane:
+    """Serves commands for the stacks of a registry, in a thread and on a loop of its own.
+
+    with ControlPlane(tokens=Path("tokens.json"), audit=Path("audit.sqlite")):
+        serve_application()
+
+    Without a token file, callers on the same machine may read, and nobody may change anything but
+    the application itself, by `execute`.
+
+    Args:
+        registry: The stacks; by default `default_registry`.
+        host: The address to listen on. One that others can reach needs a token file; what they
+            send is not encrypted, so put a proxy with TLS before it.
+        grpc_port: The port for gRPC; 0 is any that is free, to be read from `grpc_port` later; None
+            does not serve it.
+        http_port: The port for HTTP; likewise.
+        tokens: The file of tokens, made by `ninelives token add`.
+        rules: A file of rules, see `rules`; by default viewers read, operators change, agents
+            change within bounds, and admins do everything.
+        audit: The file that every command is written down in; by default it is kept in memory.
+        audit_key: Secret that seals the audit.
+        audit_reads: Whether commands that only read are written down too.
+        anonymous: Whether callers on the same machine may read without a token though there is a
+            token file.
+    """
+
+    def __init__(
+        self,
+        registry: Registry | None = None,
+        *,
+        host: str = "127.0.0.1",
+        grpc_port: int | None = 50090,
+        http_port: int | None = 8090,
+        tokens: Path | None = None,
+        rules: Path | None = None,
+        audit: Path | None = None,
+        audit_key: bytes | None = None,
+        audit_reads: bool = False,
+        anonymous: bool = False,
+    ) -> None:
+        """Hold the settings; `start` makes use of them."""
+        self.registry = default_registry if registry is None else registry
+        self.host = host
+        self.commands = CommandTable(BUILT_IN)
+        self._asked = {"grpc": grpc_port, "http": http_port}
+        self._ports: dict[str, int] = {}
+        self._tokens = tokens
+        self._rules = rules
+        self._audit = audit
+        self._audit_key = audit_key
+        self._audit_reads = audit_reads
+        self._anonymous = anonymous
+        self._dispatcher: Dispatcher | None = None
+        self._teardown: contextlib.ExitStack | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def grpc_port(self) -> int:
+        """The port for gRPC: the real one once it is started; 0 if it is not served."""
+        return self._ports.get("grpc", self._asked["grpc"] or 0)
+
+    @property
+    def http_port(self) -> int:
+        """The port for HTTP: the real one once it is started; 0 if it is not served."""
+        return self._ports.get("http", self._asked["http"] or 0)
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """What runs the commands.
+
+        Raises:
+            CommandError: `unavailable`: it is not started.
+        """
+        if self._dispatcher is None:
+            raise CommandError(Code.UNAVAILABLE, "the control plane is not started; call start()")
+        return self._dispatcher
+
+    def start(self) -> Self:
+        """Open the files, listen on the ports, and return when all of it is there.
+
+        Raises:
+            ConfigError: A setting or a file is wrong; names it. Nothing is left running.
+            AddressError: A port is in use; names it. Nothing is left running.
+        """
+        with self._lock:
+            if self._teardown is not None:
+                raise ConfigError("is started already; stop it first", path="ControlPlane")
+            with contextlib.ExitStack() as teardown:
+                self._start(teardown)
+                self._teardown = teardown.pop_all()
+        return self
+
+    def stop(self) -> None:
+        """End all calls and let go of ports and files; may be called twice.
+
+        Not to be called by the handler of a command, which it waits for.
+        """
+        with self._lock:
+            teardown, self._teardown = self._teardown, None
+            if teardown is not None:
+                teardown.close()
+
+    def execute(self, name: str, /, **arguments: object) -> BaseModel:
+        """Run a command for the application itself, and return its result.
+
+        Raises:
+            CommandError: It did not run, or failed.
+        """
+        return LocalClient(self.dispatcher).execute(name, **arguments)
+
+    async def aexecute(self, name: str, /, **arguments: object) -> BaseModel:
+        """Run a command for the application itself in another thread, and return its result.
+
+        Raises:
+            CommandError: It did not run, or failed.
+        """
+        return await LocalClient(self.dispatcher).aexecute(name, **arguments)
+
+    def _start(self, teardown: contextlib.ExitStack) -> None:
+        if not is_loopback(self.host) and self._tokens is None:
+            msg = (
+                f"{self.host} can be reached from other machines, which takes a token file: "
+                "make one with `ninelives token add`, and give it by tokens="
+            )
+            raise ConfigError(msg, path="ControlPlane.host")
+        authenticator = Authenticator(
+            None if self._tokens is None else TokenFile(self._tokens), anonymous=self._anonymous
+        )
+        rules = rule_files.DEFAULT_RULES if self._rules is None else rule_files.load(self._rules)
+        audit = AuditLog(self._audit, key=self._audit_key)
+        teardown.callback(audit.close)
+        events, stream = MemorySink(), StreamingSink()
+        for sink in (events, stream):
+            self.registry.attach(sink)
+            teardown.callback(self.registry.detach, sink)
+        self._dispatcher = Dispatcher(
+            self.registry,
+            self.commands,
+            authenticator=authenticator,
+            authorization=Authorization(self._declared, rules),
+            audit=audit,
+            events=events,
+            stream=stream,
+            audit_reads=self._audit_reads,
+        )
+        teardown.callback(self._forget)
+        transports = [make() for make in TRANSPORTS if self._asked[make.name] is not None]
+        loop = LoopThread(transports, self._dispatcher.end_watches)
+        self._ports = loop.start(self)
+        teardown.callback(loop.stop)
+        teardown.callback(_log_anchor, audit)
+        atexit.register(self.stop)
+        teardown.callback(atexit.unregister, self.stop)
+        self._announce(authenticator)
+        _log_anchor(audit)
+
+    def _forget(self) -> None:
+        self._dispatcher = None
+        self._ports = {}
+
+    def _declared(self, path: str) -> ParameterValue:
+        policy, _, name = path.rpartition("/")
+        live = self.registry.policy(policy)
+        live.parameter(name)
+        value: ParameterValue = getattr(live.declared, name)
+        return value
+
+    def _announce(self, authenticator: Authenticator) -> None:
+        ports = ", ".join(f"{name} {self.host} port {port}" for name, port in self._ports.items())
+        _LOGGER.info("the control plane is served: %s", ports)
+        if authenticator.read_only:
+            _LOGGER.warning(
+                "the control plane has no token file: callers on this machine can read, and "
+                "nobody but this program can change anything; see `ninelives token add`"
+            )
+        if not is_loopback(self.host):
+            _LOGGER.warning(
+                "the control plane can be reached from other machines, and does not encrypt: "
+                "put a proxy with TLS before it"
+            )
+
+    def __enter__(self) -> Self:
+        """Start."""
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self.stop()
+
+
+def _log_anchor(audit: AuditLog) -> None:
+    """Tell the log where the audit ends: rows cut off later are found against that."""
+    try:
+        head = audit.head()
+    except AuditError as error:
+        _LOGGER.error("%s", error)  # noqa: TRY400 - no trace
+        return
+    if head is not None and audit.path is not None:
+        _LOGGER.info("the audit %s ends with %s", audit.path, head)

@@ -1,0 +1,63 @@
+"""What a gRPC client is told when a command did not run or failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+from grpc import StatusCode
+
+from ninelives_control.errors import Code
+
+if TYPE_CHECKING:
+    import grpc
+    from google.protobuf.message import Message
+
+    from ninelives_control.errors import CommandError
+
+DOMAIN = "ninelives-grpc"
+DETAILS_KEY = "grpc-status-details-bin"
+"""Trailing metadata in which gRPC's rich error model has its details."""
+
+CODES = {
+    Code.INVALID_ARGUMENT: StatusCode.INVALID_ARGUMENT,
+    Code.NOT_FOUND: StatusCode.NOT_FOUND,
+    Code.CONFLICT: StatusCode.ABORTED,
+    Code.UNAUTHENTICATED: StatusCode.UNAUTHENTICATED,
+    Code.PERMISSION_DENIED: StatusCode.PERMISSION_DENIED,
+    # UNIMPLEMENTED would say that the RPC itself is not there.
+    Code.UNKNOWN_COMMAND: StatusCode.NOT_FOUND,
+    Code.AUDIT_UNAVAILABLE: StatusCode.UNAVAILABLE,
+    Code.UNAVAILABLE: StatusCode.UNAVAILABLE,
+    Code.INTERNAL: StatusCode.INTERNAL,
+}
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: CommandError) -> NoReturn:
+    """End a call with the status, the sentence and the details of an error."""
+    code = CODES[error.code]
+    await context.abort(
+        code,
+        error.message,
+        trailing_metadata=((DETAILS_KEY, _status(code, error).SerializeToString()),),
+    )
+    raise AssertionError
+
+
+def _status(code: StatusCode, error: CommandError) -> Status:
+    info = ErrorInfo(reason=error.code, domain=DOMAIN)
+    for name, value in (("field", error.field), ("rule", error.rule)):
+        if value:
+            info.metadata[name] = value
+    if error.revision is not None:
+        info.metadata["revision"] = str(error.revision)
+    number: int = code.value[0]
+    status = Status(code=number, message=error.message)
+    details: list[Message] = [info]
+    if error.code is Code.INVALID_ARGUMENT:
+        violation = BadRequest.FieldViolation(field=error.field, description=error.message)
+        details.append(BadRequest(field_violations=[violation]))
+    for detail in details:
+        status.details.add().Pack(detail)
+    return status

@@ -1,0 +1,153 @@
+"""The RPCs of `ninelives_control.v1.ControlService`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
+
+import grpc
+from google.protobuf.message_factory import GetMessageClass
+
+from ninelives_control.errors import Code, CommandError
+from ninelives_control.identity import Credentials, bearer, is_loopback
+from ninelives_control.transports import messages
+from ninelives_control.transports.grpc_errors import abort
+from ninelives_control.v1 import control_pb2 as pb
+from ninelives_control.watch import follow
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from google.protobuf.message import Message
+
+    from ninelives_control.router import Dispatcher
+
+    ServicerContext = grpc.aio.ServicerContext[Any, Any]
+
+M = TypeVar("M", bound="Message")
+_LOGGER = logging.getLogger("ninelives_control")
+NAME = "grpc"
+SERVICE = pb.DESCRIPTOR.services_by_name["ControlService"]
+
+
+class ControlService:
+    """Turns requests into commands, and what they return into responses.
+
+    Every RPC but `Execute` and `Watch` stands for the command of its name, with messages that have
+    the fields of the command's models; so there is nothing to write down for each.
+    """
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        """Hold what runs the commands."""
+        self._dispatcher = dispatcher
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return what a server needs to serve it."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE.full_name, {method.name: self._method(method) for method in SERVICE.methods}
+        )
+
+    def _method(self, method: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        request = GetMessageClass(method.input_type)
+        response = GetMessageClass(method.output_type)
+        if method.name == "Watch":
+            return grpc.unary_stream_rpc_method_handler(
+                self.watch, request.FromString, response.SerializeToString
+            )
+        behaviour = self.execute if method.name == "Execute" else self._typed(method, response)
+        return grpc.unary_unary_rpc_method_handler(
+            behaviour, request.FromString, response.SerializeToString
+        )
+
+    def _typed(
+        self, method: Any, response: type[Message]
+    ) -> Callable[[Message, ServicerContext], Awaitable[Message]]:
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", method.name).lower()
+
+        def build(values: dict[str, Any]) -> Message:
+            answer = response()
+            messages.fill(answer, values)
+            return answer
+
+        async def run(request: Message, context: ServicerContext) -> Message:
+            return await self._run(name, messages.arguments_of(request), context, build)
+
+        return run
+
+    async def execute(
+        self, request: pb.ExecuteRequest, context: ServicerContext
+    ) -> pb.ExecuteResponse:
+        """Run any command."""
+        arguments = messages.plain_struct(request.arguments)
+        return await self._run(request.command, arguments, context, _executed)
+
+    async def watch(
+        self, request: pb.WatchRequest, context: ServicerContext
+    ) -> AsyncIterator[pb.WatchResponse]:
+        """Send the state, and then every event."""
+        told = follow(
+            self._dispatcher,
+            messages.arguments_of(request),
+            caller=caller_of(context),
+            transport=NAME,
+        )
+        async with contextlib.aclosing(told):
+            try:
+                async for message in told:
+                    answer = pb.WatchResponse()
+                    messages.fill(answer, message.model_dump(mode="json"))
+                    yield answer
+            except Exception as error:  # noqa: BLE001 - gRPC would tell its text to the client
+                await abort(context, _foreseen(error))
+
+    async def _run(
+        self,
+        name: str,
+        arguments: dict[str, object],
+        context: ServicerContext,
+        build: Callable[[dict[str, Any]], M],
+    ) -> M:
+        try:
+            result = await asyncio.to_thread(
+                self._dispatcher.execute,
+                name,
+                arguments,
+                caller=caller_of(context),
+                transport=NAME,
+            )
+            return build(result.model_dump(mode="json"))
+        except Exception as error:  # noqa: BLE001 - gRPC would tell its text to the client
+            await abort(context, _foreseen(error))
+
+
+def _executed(values: dict[str, Any]) -> pb.ExecuteResponse:
+    answer = pb.ExecuteResponse()
+    messages.put_struct(answer.result, values)
+    return answer
+
+
+def _foreseen(error: Exception) -> CommandError:
+    if isinstance(error, CommandError):
+        return error
+    _LOGGER.error("an answer could not be sent over gRPC", exc_info=error)
+    message = "the answer could not be sent; the log of the control plane says why"
+    return CommandError(Code.INTERNAL, message)
+
+
+def caller_of(context: ServicerContext) -> Credentials:
+    """Return what is known of the client of a call."""
+    header = None
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization":
+            header = value if isinstance(value, str) else value.decode("latin-1")
+    return Credentials(token=bearer(header), loopback=_from_here(context.peer()))
+
+
+def _from_here(peer: str) -> bool:
+    """Tell whether a peer, such as `ipv4:127.0.0.1:4711`, is on this machine."""
+    kind, _, address = peer.partition(":")
+    return kind == "unix" or is_loopback(unquote(address).rpartition(":")[0])

@@ -1,0 +1,15 @@
+import pytest
+
+from ninelives_grpc import Registry
+from ninelives_grpc.testing import VirtualClock
+
+
+@pytest.fixture
+def registry():
+    """A registry of the test's own: in the default one stacks of several tests would meet."""
+    return Registry()
+
+
+@pytest.fixture
+def clock():
+    return VirtualClock(1000.0)

@@ -1,0 +1,81 @@
+"""A dispatcher as the control plane makes it, without transports."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ninelives_control.authorization import Authorization
+from ninelives_control.identity import Authenticator, Credentials
+from ninelives_control.router import Dispatcher
+from ninelives_control.rules import DEFAULT_RULES
+from ninelives_control.tokens import TokenFile
+from ninelives_grpc.sinks import MemorySink, StreamingSink
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ninelives_control.audit import AuditLog, Entry
+    from ninelives_control.command import CommandTable
+    from ninelives_grpc import Registry
+
+
+def declared(registry: Registry, path: str) -> Any:
+    policy, _, name = path.rpartition("/")
+    live = registry.policy(policy)
+    live.parameter(name)
+    return getattr(live.declared, name)
+
+
+class Desk:
+    """Where commands are handed in."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        commands: CommandTable,
+        audit: AuditLog,
+        tokens: dict[str, str],
+        tokens_path: Path,
+        **options: Any,
+    ) -> None:
+        self.registry = registry
+        self.commands = commands
+        self.audit = audit
+        self.tokens = tokens
+        self.events, self.stream = MemorySink(), StreamingSink()
+        registry.attach(self.events)
+        registry.attach(self.stream)
+        rules = options.pop("rules", DEFAULT_RULES)
+        self.dispatcher = Dispatcher(
+            registry,
+            commands,
+            authenticator=Authenticator(
+                TokenFile(tokens_path), anonymous=options.pop("anonymous", False)
+            ),
+            authorization=Authorization(lambda path: declared(registry, path), rules),
+            audit=audit,
+            events=self.events,
+            stream=self.stream,
+            **options,
+        )
+
+    def caller(self, role: str | None) -> Credentials:
+        """Return what somebody with the token of a role shows, or with no token."""
+        return Credentials(token=None if role is None else self.tokens[role], loopback=True)
+
+    def ask(self, role: str | None, name: str, /, **arguments: object) -> Any:
+        """Run a command for somebody with the token of a role."""
+        return self.dispatcher.execute(name, arguments, caller=self.caller(role), transport="desk")
+
+    def entries(self) -> list[Entry]:
+        return self.audit.entries()
+
+    def close(self) -> None:
+        self.registry.detach(self.events)
+        self.registry.detach(self.stream)
+
+
+def arguments_of(entry: Entry) -> Any:
+    """Return the arguments of an entry of the audit."""
+    return json.loads(entry.arguments)

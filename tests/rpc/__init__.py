@@ -1,0 +1,1 @@
+"""The gRPC integration over real gRPC on loopback."""

@@ -1,0 +1,92 @@
+import dataclasses
+import logging
+
+import pytest
+
+from ninelives_grpc import events
+from ninelives_grpc.events import BulkheadAcquired, CircuitOpened, Emitter, RequestSucceeded
+from ninelives_grpc.sinks import Sink
+from ninelives_grpc.testing import MemorySink
+
+KINDS = [
+    kind
+    for kind in vars(events).values()
+    if isinstance(kind, type) and issubclass(kind, events.Event) and kind is not events.Event
+]
+
+OPENED = CircuitOpened(
+    stack="s", policy="breaker", at=5.0, key="", duration=0.5, failure_rate=0.9, cause="down"
+)
+ROUTINE = BulkheadAcquired(stack="s", policy="bulkhead", at=5.0, in_flight=1)
+
+
+def test_an_event_is_named_by_its_kind_and_tells_what_it_adds():
+    assert OPENED.name == "CircuitOpened"
+    assert OPENED.details() == {
+        "key": "",
+        "duration": 0.5,
+        "failure_rate": 0.9,
+        "cause": "down",
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_event_is_a_frozen_value_with_a_sentence(kind):
+    assert kind.__doc__.strip().splitlines()[0].endswith(".")
+    assert kind.__dataclass_params__.frozen
+    assert {"stack", "policy", "method", "at"} <= {f.name for f in dataclasses.fields(kind)}
+
+
+def test_what_happens_on_every_good_call_is_routine_and_nothing_else():
+    routine = {kind for kind in KINDS if kind.routine}
+
+    assert routine == {BulkheadAcquired, RequestSucceeded}
+
+
+def test_an_emitter_counts_and_hands_on():
+    emitter, sink = Emitter("s"), MemorySink()
+    emitter.emit(OPENED)
+
+    emitter.attach(sink)
+    emitter.emit(OPENED)
+
+    assert emitter.counts == {("breaker", "CircuitOpened"): 2}
+    assert sink.events == [OPENED]
+
+
+@pytest.mark.parametrize(("wanted", "got"), [(False, []), (True, [ROUTINE])])
+def test_routine_events_go_only_where_they_are_wanted(wanted, got):
+    emitter, sink = Emitter("s"), MemorySink(routine=wanted)
+    emitter.attach(sink)
+
+    emitter.emit(ROUTINE)
+
+    assert emitter.routine is wanted
+    assert sink.events == got
+    assert emitter.counts == {}
+
+
+def test_nobody_listens_after_the_sink_was_taken_away():
+    emitter, sink = Emitter("s"), MemorySink(routine=True)
+    emitter.attach(sink)
+
+    emitter.attach(None)
+    emitter.emit(OPENED)
+
+    assert (emitter.routine, sink.events) == (False, [])
+
+
+def test_a_sink_that_raises_is_logged_and_counted(caplog):
+    class Broken(Sink):
+        def emit(self, event):
+            raise OSError("disk full")
+
+    emitter = Emitter("s")
+    emitter.attach(Broken())
+
+    with caplog.at_level(logging.ERROR):
+        emitter.emit(OPENED)
+
+    assert emitter.counts["", "SinkFailed"] == 1
+    assert "the sink of stack 's' failed on CircuitOpened" in caplog.text
+    assert "disk full" in caplog.text

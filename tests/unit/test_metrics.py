@@ -1,0 +1,160 @@
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from ninelives_grpc import Bulkhead, CircuitBreaker, Registry, Retry, Stack
+from ninelives_grpc.sinks import NonBlockingSink
+from tests.unit.backend import Backend, StatusError
+from tests.unit.test_non_blocking_sink import Slow
+from tests.unit.test_sinks import OPENED
+
+
+@pytest.fixture
+def reader():
+    return InMemoryMetricReader()
+
+
+@pytest.fixture
+def registry(reader):
+    provider = MeterProvider(metric_readers=[reader])
+    yield Registry(meter_provider=provider)
+    provider.shutdown()
+
+
+@pytest.fixture
+def stack(registry, clock):
+    expression = Retry(initial_backoff=1.0, jitter="none") + CircuitBreaker() + Bulkhead(8)
+    return Stack("payments", expression, registry=registry, clock=clock)
+
+
+def points(reader, name):
+    """Return the points of one metric: value (or count and sum) by attributes."""
+    found = {}
+    data = reader.get_metrics_data()
+    for resource in data.resource_metrics if data else ():
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                if metric.name == name:
+                    for point in metric.data.data_points:
+                        key = tuple(sorted(dict(point.attributes).items()))
+                        found[key] = getattr(point, "value", None)
+                        if found[key] is None:
+                            found[key] = (point.count, round(point.sum, 4))
+    return found
+
+
+def values(reader, name):
+    return sorted(points(reader, name).values())
+
+
+def test_calls_are_published_by_how_they_ended(stack, reader, clock):
+    for _ in range(3):
+        stack.call(lambda: "answer")
+    with pytest.raises(StatusError):
+        stack.call(Backend(clock, StatusError()))
+
+    found = {
+        (dict(key)["rpc.response.status_code"], dict(key)["ninelives.result"]): value
+        for key, value in points(reader, "ninelives.calls").items()
+    }
+
+    assert found == {("OK", "success"): 3, ("UNAVAILABLE", "failure"): 1}
+
+
+def test_durations_are_handed_to_the_histogram_once(stack, reader, clock):
+    stack.call(Backend(clock, "answer", takes=0.5))
+
+    first = values(reader, "ninelives.call.duration")
+    second = values(reader, "ninelives.call.duration")
+
+    assert first == second == [(1, pytest.approx(0.5, rel=0.011))]
+
+
+def test_repetitions_and_their_waits_are_published(stack, reader, clock):
+    stack.call(Backend(clock, StatusError(), StatusError(), "answer"))
+
+    assert values(reader, "ninelives.call.retries") == [(1, 2)]
+    assert values(reader, "ninelives.call.retry_delay") == [(1, pytest.approx(3.0, rel=0.011))]
+
+
+def test_the_state_of_policies_is_published(stack, reader, clock):
+    with pytest.raises(StatusError):
+        stack.call(Backend(clock, StatusError()))
+
+    states = {
+        dict(key)["ninelives.state"]: value
+        for key, value in points(reader, "ninelives.circuit_breaker.state").items()
+    }
+
+    assert states == {"closed": 1, "open": 0, "half_open": 0}
+    assert values(reader, "ninelives.bulkhead.limit") == [8]
+    assert values(reader, "ninelives.bulkhead.in_flight") == [0]
+    assert values(reader, "ninelives.bulkhead.queued") == [0]
+    assert values(reader, "ninelives.retry_budget.left") == [3.0]
+
+
+def test_events_are_counted_and_good_calls_among_them(stack, reader, clock):
+    stack.call(Backend(clock, StatusError(), "answer"))
+
+    found = {
+        dict(key)["ninelives.event"]: value
+        for key, value in points(reader, "ninelives.events").items()
+    }
+
+    assert found == {"RetryAttempt": 1, "BulkheadAcquired": 2}
+
+
+def test_what_sinks_have_lost_is_published(stack, reader):
+    slow = Slow()
+    sink = NonBlockingSink(slow, size=1)
+    stack.attach(sink)
+    nothing_lost = values(reader, "ninelives.sink.dropped")
+    sink.emit(OPENED)
+    slow.started.wait(10)
+
+    for _ in range(4):
+        sink.emit(OPENED)
+    lost = values(reader, "ninelives.sink.dropped")
+    slow.release.set()
+    sink.close()
+
+    assert (nothing_lost, lost) == ([], [3])
+
+
+@pytest.mark.usefixtures("stack")
+def test_stacks_to_come_are_published_too(registry, reader, clock):
+    Stack("search", Bulkhead(3), registry=registry, clock=clock)
+
+    assert values(reader, "ninelives.bulkhead.limit") == [3, 8]
+
+
+def test_two_registries_may_share_a_provider(reader, clock):
+    provider = MeterProvider(metric_readers=[reader])
+    registries = [Registry(meter_provider=provider) for _ in range(2)]
+
+    for n, registry in enumerate(registries):
+        Stack(f"s{n}", Bulkhead(n + 1), registry=registry, clock=clock)
+
+    assert values(reader, "ninelives.bulkhead.limit") == [1, 2]
+    provider.shutdown()
+
+
+def test_a_registry_that_is_gone_is_not_published(reader, clock):
+    provider = MeterProvider(metric_readers=[reader])
+    registry = Registry(meter_provider=provider)
+    Stack("s", Bulkhead(1), registry=registry, clock=clock)
+
+    del registry
+
+    assert values(reader, "ninelives.bulkhead.limit") == []
+    provider.shutdown()
+
+
+def test_a_circuit_for_each_key_is_published(registry, reader, clock):
+    stack = Stack("s", CircuitBreaker(scope="method"), registry=registry, clock=clock)
+    stack.call(lambda: None)
+    stack.call(len, "")
+
+    keys = {dict(key)["ninelives.key"] for key in points(reader, "ninelives.circuit_breaker.state")}
+
+    assert len(keys) == 2
