@@ -117,6 +117,34 @@ class Dispatcher:
         """
         return self._run(self._admit(command.name, arguments, caller, transport, command))
 
+    def refuse(
+        self,
+        name: str,
+        arguments: Mapping[str, object],
+        error: CommandError,
+        *,
+        caller: Caller,
+        transport: str,
+        command: Command[Any, Any] | None = None,
+    ) -> CommandError:
+        """Write down an attempt that a transport can not let through, and return what to tell.
+
+        That is the error, unless the command would have been refused for another reason first.
+
+        Args:
+            name: The name of the command, as it was asked for.
+            arguments: Its arguments, as plain JSON values.
+            error: Why it can not be let through.
+            caller: Who issues it.
+            transport: By which way it came, for the audit.
+            command: The command, if it is not in the table.
+        """
+        try:
+            self._admit(name, arguments, caller, transport, command, error)
+        except CommandError as refused:
+            return refused
+        raise AssertionError
+
     def watch(
         self,
         arguments: Mapping[str, object],
@@ -174,6 +202,7 @@ class Dispatcher:
         caller: Caller,
         transport: str,
         command: Command[Any, Any] | None = None,
+        wrong: CommandError | None = None,
     ) -> _Admitted:
         attempt = Attempt(
             id=uuid.uuid4().hex,
@@ -191,6 +220,8 @@ class Dispatcher:
             arguments = command.parse(raw)
             told = canonical(arguments.model_dump(mode="json", exclude_unset=True))
             attempt = dataclasses.replace(attempt, arguments=told)
+            if wrong is not None:
+                raise wrong  # noqa: TRY301 - it is written down as all others
             admitted = _Admitted(
                 attempt=attempt, identity=identity, command=command, arguments=arguments
             )

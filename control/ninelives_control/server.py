@@ -19,6 +19,7 @@ from ninelives_control.loop import LoopThread
 from ninelives_control.router import Dispatcher
 from ninelives_control.tokens import TokenFile
 from ninelives_control.transports.grpc import GrpcTransport
+from ninelives_control.transports.http import HttpTransport
 from ninelives_control.transports.local import LocalClient
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.registry import default_registry
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger("ninelives_control")
 
-TRANSPORTS: Sequence[type[Transport]] = (GrpcTransport,)
+TRANSPORTS: Sequence[type[Transport]] = (GrpcTransport, HttpTransport)
 """The transports that are served, in the order in which they start."""
 
 

@@ -168,6 +168,9 @@ class Circuit:
         self, policy: CircuitBreaker, permit: Permit, outcome: Outcome, kind: Kind, now: float
     ) -> None:
         """Take an outcome into the window without drawing a conclusion from it."""
+        assert type(permit) is CircuitPermit
+        if permit.generation != self.generation:
+            return
         self.probes = [probe for probe in self.probes if probe is not permit]
         if kind is not Kind.IGNORED:
             slow_after = policy.slow_call_duration

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from ninelives_grpc.policies.policy import Address
 
 
+_ROUNDING = 1e-6
+"""Seconds: no clock is finer, and floats are off by less after years; the due times do not drift."""
+
+
 @policy
 class RateLimit(Policy):
     """Let `rate` calls a second through, and up to `burst` at once after a quiet time.
@@ -129,7 +133,7 @@ class RateLimitGate(Gate[RateLimit]):
             due = self._due if self._key_of is None else self._dues.get(key)
             then = max(now, due.at) + amount / policy.rate
             delay = then - policy.burst / policy.rate - now
-            if delay <= 0:
+            if delay <= _ROUNDING:
                 due.at = then
                 return PERMIT
             turn = None

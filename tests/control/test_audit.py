@@ -4,7 +4,9 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -410,6 +412,44 @@ def test_a_file_that_is_not_there_cannot_be_read(tmp_path):
     for read in (lambda file: file.verify(), lambda file: file.entries()):
         with pytest.raises(AuditError, match="no such file"):
             read(AuditFile(tmp_path / "nowhere.sqlite"))
+
+
+READER = """
+import os, sys
+from pathlib import Path
+from ninelives_control.audit import AuditFile
+if os.getuid() == 0:  # root could write everywhere
+    os.setgid(65534)
+    os.setuid(65534)
+print(AuditFile(Path(sys.argv[1])).verify().head.seq)
+"""
+
+
+def test_a_copy_in_a_folder_that_cannot_be_written_to_is_read(audit_path):
+    filled(audit_path)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copy(audit_path, folder)
+        Path(copy).chmod(0o444)
+        Path(folder).chmod(0o555)
+
+        ended = subprocess.run(
+            [sys.executable, "-c", READER, copy], capture_output=True, text=True, check=False
+        )
+        Path(folder).chmod(0o755)
+
+    assert (ended.stdout, ended.stderr) == ("5\n", "")
+
+
+def test_a_file_that_stays_locked_cannot_be_opened(audit_path):
+    other = sqlite3.connect(audit_path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+
+    with pytest.raises(ConfigError, match="database is locked"):
+        AuditLog(audit_path, patience=0.05)
+
+    other.execute("ROLLBACK")
+    other.close()
+    AuditLog(audit_path).close()
 
 
 def test_the_head_is_what_to_keep_as_an_anchor(audit_path):

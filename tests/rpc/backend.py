@@ -151,14 +151,6 @@ class Backend:
         with self.changed:
             self.script.extend(plays)
 
-    def reset(self) -> None:
-        """Release who is stalled, and begin anew."""
-        self.release()
-        self.wait_for(lambda: all(visit.ended for visit in self.visits))
-        with self.changed:
-            self.script.clear()
-            self.visits = []
-
     def begin(self, method: str, context: Any) -> tuple[Visit, Play]:
         """Note a call, and say how to serve it."""
         visit = Visit(method, context)

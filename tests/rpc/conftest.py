@@ -51,26 +51,21 @@ def loop() -> Iterator[LoopThread]:
     thread.close()
 
 
-@pytest.fixture(scope="session")
-def _scripted() -> Iterator[tuple[Backend, str]]:
-    backend = Backend()
-    server = SyncServer(plain_handlers(backend), name="backend-sync")
-    yield backend, server.target
-    server.close()
-
-
 @pytest.fixture
-def backend(_scripted: tuple[Backend, str]) -> Iterator[Backend]:
+def backend() -> Iterator[Backend]:
     """The script of the unprotected server at `target`."""
-    backend, _ = _scripted
+    backend = Backend()
     yield backend
-    backend.reset()
+    backend.release()
 
 
 @pytest.fixture
-def target(_scripted: tuple[Backend, str]) -> str:
+def target(backend: Backend) -> Iterator[str]:
     """Address of an unprotected server that plays the script of `backend`."""
-    return _scripted[1]
+    server = SyncServer(plain_handlers(backend))
+    yield server.target
+    backend.release()
+    server.close()
 
 
 @pytest.fixture
@@ -129,7 +124,7 @@ def wrapped(target: str, opened: ExitStack) -> Callable[..., grpc.Channel]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left(_scripted: tuple[Backend, str], loop: LoopThread) -> Iterator[None]:
+def _nothing_left(loop: LoopThread) -> Iterator[None]:
     """See that a test leaves no thread behind, nor a task in the loop of `loop`."""
     before = leaks.threads()
     yield

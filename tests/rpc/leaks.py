@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ninelives_grpc import Stack
 
 _HELD = ("in_flight", "queued", "probes", "half_open")
-_OURS = ("test-caller", "test-loop", "backend-")
+_OURS = ("test-caller", "test-loop")
 """Threads that the tests themselves keep for the whole run."""
 _GRPCS = "_poll_wrapper"
 """gRPC's own thread for all asyncio channels and servers of the process."""

@@ -80,7 +80,7 @@ class Session:
             assert running.error.stack == self.stack.name
             assert running.error.retry_after is not None
             milliseconds = int(running.trailing[PUSHBACK])
-            assert 0 <= milliseconds - running.error.retry_after * 1000 <= 1
+            assert -0.01 <= milliseconds - running.error.retry_after * 1000 <= 1
         else:
             assert not isinstance(running.error, Refused)
             assert policy in str(running.details)

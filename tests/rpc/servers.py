@@ -36,9 +36,8 @@ class SyncServer:
         protection: Stack | Routes | None = None,
         interceptors: tuple[grpc.ServerInterceptor, ...] = (),
         options: Any = None,
-        name: str = "test-server",
     ) -> None:
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix=name)
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="test-server")
         if protection is not None:
             interceptors = (*interceptors, server_interceptor(protection))
         self.server = grpc.server(self._pool, interceptors=interceptors, options=options)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from .clients import Client, LoopThread
 
 UNARY = (RpcKind.UNARY_UNARY, Style.FUTURE)
+COARSE = 0.2
+"""Seconds; gRPC rounds a timeout up when it sends it."""
+
 every_client = pytest.mark.parametrize("protected", PROTECTED)
 every_kind = pytest.mark.parametrize("kind", RpcKind)
 
@@ -68,8 +71,8 @@ def test_caller_s_deadline_covers_the_attempts_and_the_waits(
 
     assert running.code is StatusCode.DEADLINE_EXCEEDED
     left = [visit.remaining for visit in backend.visits]
-    assert 0.5 >= left[0] > left[1] > left[2]
-    assert left[2] <= 0.5 - 2 * 0.05 + 0.01
+    assert left[0] > left[1] > left[2]
+    assert left[2] < 0.5 - 2 * 0.05 + COARSE
 
 
 @every_client
@@ -230,7 +233,7 @@ def test_calls_made_by_a_handler_inherit_the_deadline_of_the_call_it_serves(
 
     assert running.error is None
     left = [visit.remaining for visit in backend.visits]
-    assert all(9.0 < remaining <= 9.5 for remaining in left)
+    assert all(9.0 < remaining < 9.5 + COARSE for remaining in left)
 
 
 @every_server
@@ -251,7 +254,7 @@ def test_time_limit_of_a_server_is_inherited_too(
 
     client.start(kind, SyncClient.styles(kind)[-1]).result()
 
-    assert all(9.0 < visit.remaining <= 10.0 for visit in backend.visits)
+    assert all(9.0 < visit.remaining < 10.0 + COARSE for visit in backend.visits)
 
 
 @every_server
@@ -310,7 +313,7 @@ def test_current_call_tells_a_handler_what_it_serves_and_how_long_it_has(
 
     (name, remaining, cancelled), (_, unlimited, _) = seen
     assert name == "test.Scripted/unary_unary"
-    assert 9.0 < remaining <= 10.0
+    assert 9.0 < remaining < 10.0 + COARSE
     assert not cancelled
     assert unlimited is None
     assert current_call() is None

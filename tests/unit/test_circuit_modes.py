@@ -130,3 +130,13 @@ def test_new_sizes_hold_for_a_running_window():
 
     assert by_count.state(0.0)["calls"] == 10
     assert by_time.state(2.0)["calls"] == 0
+
+
+def test_forced_closed_a_late_outcome_is_dropped_as_ever():
+    gate = breaker(mode="closed")
+    permit = gate.admit(CALL, 0.0, None)
+    gate.reset(0.1)
+
+    gate.settle(permit, failed(StatusError(), 0.0), 0.2)
+
+    assert gate.state(0.2)["calls"] == 0

@@ -80,6 +80,14 @@ def test_no_wait_helps_a_call_that_is_heavier_than_the_whole_burst():
     assert refusal.retry_after is None
 
 
+@pytest.mark.parametrize("now", [0.0, 0.5965055727854879, 123_456.789, 1e8 + 0.1])
+@pytest.mark.parametrize("rate", [0.3, 1.0, 7.0, 150.0])
+def test_a_fresh_limit_lets_its_whole_burst_through_at_any_time(now, rate):
+    gate = alone(RateLimit(rate, 3.0))
+
+    assert [passes(gate, now) for _ in range(4)] == [True, True, True, False]
+
+
 def test_calls_that_may_wait_get_turns_one_after_the_other():
     gate, sink = alone_with_events(RateLimit(2.0, max_wait=1.0))
     passes(gate, 0.0)

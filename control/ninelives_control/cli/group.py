@@ -18,6 +18,7 @@ SUBCOMMANDS = {
     "call": "Run a command of a control plane.",
     "commands": "List the commands of a control plane.",
     "demo": "Watch policies at work, and tune them.",
+    "mcp": "Serve MCP to an agent, for a control plane that runs.",
     "token": "Make, list and remove tokens.",
 }
 """Modules of this package, each with a click command named `cli`, and what to say of them."""

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 import grpc
-from google.rpc.error_details_pb2 import ErrorInfo
-from google.rpc.status_pb2 import Status
 
 from ninelives_control.cli.group import Exit, Failure
-from ninelives_control.transports.grpc_errors import DETAILS_KEY
+from ninelives_control.errors import Code
+from ninelives_control.transports.grpc_errors import told
 from ninelives_control.transports.messages import plain_struct, put_struct
 from ninelives_control.v1.control_pb2 import ExecuteRequest
 from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
@@ -19,15 +18,16 @@ from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_BY_REASON = {
-    "invalid_argument": Exit.INVALID,
-    "not_found": Exit.NOT_FOUND,
-    "unknown_command": Exit.NOT_FOUND,
-    "unauthenticated": Exit.DENIED,
-    "permission_denied": Exit.DENIED,
-    "conflict": Exit.CONFLICT,
-    "unavailable": Exit.UNAVAILABLE,
-    "audit_unavailable": Exit.UNAVAILABLE,
+_EXITS = {
+    Code.INVALID_ARGUMENT: Exit.INVALID,
+    Code.NOT_FOUND: Exit.NOT_FOUND,
+    Code.UNKNOWN_COMMAND: Exit.NOT_FOUND,
+    Code.UNAUTHENTICATED: Exit.DENIED,
+    Code.PERMISSION_DENIED: Exit.DENIED,
+    Code.CONFLICT: Exit.CONFLICT,
+    Code.UNAVAILABLE: Exit.UNAVAILABLE,
+    Code.AUDIT_UNAVAILABLE: Exit.UNAVAILABLE,
+    Code.INTERNAL: Exit.FAILED,
 }
 _OUT_OF_REACH = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 
@@ -85,21 +85,10 @@ def execute(
 
 def _failure(error: grpc.RpcError, address: str) -> Failure:
     assert isinstance(error, grpc.Call)
-    reason = _reason(error)
-    if reason is not None:
-        return Failure(str(error.details()), _BY_REASON.get(reason, Exit.FAILED))
+    answer = told(error)
+    if answer is not None:
+        return Failure(answer.message, _EXITS[answer.code])
     if error.code() in _OUT_OF_REACH:
         text = f"no control plane can be reached at {address}: {error.details()}"
         return Failure(text, Exit.UNAVAILABLE)
     return Failure(f"{error.code().name}: {error.details()}", Exit.FAILED)
-
-
-def _reason(error: grpc.Call) -> str | None:
-    """Return the reason of the control plane; None if it was not the one that answered."""
-    for key, value in error.trailing_metadata() or ():
-        if key == DETAILS_KEY and isinstance(value, bytes):
-            info = ErrorInfo()
-            for detail in Status.FromString(value).details:
-                if detail.Unpack(info):
-                    return str(info.reason)
-    return None

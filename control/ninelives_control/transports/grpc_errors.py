@@ -8,13 +8,11 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 
-from ninelives_control.errors import Code
+from ninelives_control.errors import Code, CommandError
 
 if TYPE_CHECKING:
     import grpc
     from google.protobuf.message import Message
-
-    from ninelives_control.errors import CommandError
 
 DOMAIN = "ninelives-grpc"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -43,6 +41,29 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: CommandError
         trailing_metadata=((DETAILS_KEY, _status(code, error).SerializeToString()),),
     )
     raise AssertionError
+
+
+def told(error: grpc.Call | grpc.aio.AioRpcError) -> CommandError | None:
+    """Return what a control plane told by `abort`; None if it was not the one that answered."""
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            info = ErrorInfo()
+            for detail in Status.FromString(value).details:
+                if detail.Unpack(info) and info.domain == DOMAIN:
+                    return _error(str(error.details()), info)
+    return None
+
+
+def _error(message: str, info: ErrorInfo) -> CommandError:
+    known = info.reason in set(Code)
+    revision = info.metadata.get("revision")
+    return CommandError(
+        Code(info.reason) if known else Code.INTERNAL,
+        message,
+        field=info.metadata.get("field", ""),
+        revision=None if revision is None else int(revision),
+        rule=info.metadata.get("rule", ""),
+    )
 
 
 def _status(code: StatusCode, error: CommandError) -> Status:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from google.protobuf.message import Message
+    from pydantic import BaseModel
 
     from ninelives_control.router import Dispatcher
 
@@ -68,10 +69,7 @@ class ControlService:
     ) -> Callable[[Message, ServicerContext], Awaitable[Message]]:
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", method.name).lower()
 
-        def build(values: dict[str, Any]) -> Message:
-            answer = response()
-            messages.fill(answer, values)
-            return answer
+        build = _filler(response)
 
         async def run(request: Message, context: ServicerContext) -> Message:
             return await self._run(name, messages.arguments_of(request), context, build)
@@ -98,9 +96,7 @@ class ControlService:
         async with contextlib.aclosing(told):
             try:
                 async for message in told:
-                    answer = pb.WatchResponse()
-                    messages.fill(answer, message.model_dump(mode="json"))
-                    yield answer
+                    yield _built(message, _filler(pb.WatchResponse))
             except Exception as error:  # noqa: BLE001 - gRPC would tell its text to the client
                 await abort(context, _foreseen(error))
 
@@ -111,23 +107,23 @@ class ControlService:
         context: ServicerContext,
         build: Callable[[dict[str, Any]], M],
     ) -> M:
+        caller = caller_of(context)
+
+        def work() -> M:
+            result = self._dispatcher.execute(name, arguments, caller=caller, transport=NAME)
+            return _built(result, build)
+
         try:
-            result = await asyncio.to_thread(
-                self._dispatcher.execute,
-                name,
-                arguments,
-                caller=caller_of(context),
-                transport=NAME,
-            )
-            return build(result.model_dump(mode="json"))
-        except Exception as error:  # noqa: BLE001 - gRPC would tell its text to the client
-            await abort(context, _foreseen(error))
+            return await asyncio.to_thread(work)
+        except CommandError as error:
+            await abort(context, error)
 
 
-def _executed(values: dict[str, Any]) -> pb.ExecuteResponse:
-    answer = pb.ExecuteResponse()
-    messages.put_struct(answer.result, values)
-    return answer
+def _built(result: BaseModel, build: Callable[[dict[str, Any]], M]) -> M:
+    try:
+        return build(result.model_dump(mode="json"))
+    except Exception as error:  # noqa: BLE001 - gRPC would tell its text to the client
+        raise _foreseen(error) from None
 
 
 def _foreseen(error: Exception) -> CommandError:
@@ -136,6 +132,21 @@ def _foreseen(error: Exception) -> CommandError:
     _LOGGER.error("an answer could not be sent over gRPC", exc_info=error)
     message = "the answer could not be sent; the log of the control plane says why"
     return CommandError(Code.INTERNAL, message)
+
+
+def _filler(message: type[M]) -> Callable[[dict[str, Any]], M]:
+    def build(values: dict[str, Any]) -> M:
+        answer = message()
+        messages.fill(answer, values)
+        return answer
+
+    return build
+
+
+def _executed(values: dict[str, Any]) -> pb.ExecuteResponse:
+    answer = pb.ExecuteResponse()
+    messages.put_struct(answer.result, values)
+    return answer
 
 
 def caller_of(context: ServicerContext) -> Credentials:

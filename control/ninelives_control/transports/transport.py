@@ -45,11 +45,15 @@ def ensure_free(host: str, port: int, argument: str) -> None:
     Raises:
         AddressError: It cannot; names the port and the remedy.
     """
-    if not port:
-        return
+    if port:
+        listening(host, port, argument).close()
+
+
+def listening(host: str, port: int, argument: str) -> socket.socket:
+    """Return a socket that listens on a port; arguments and errors as with `ensure_free`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server((host, port), family=family).close()
+        return socket.create_server((host, port), family=family)
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (while")[0]
         msg = (

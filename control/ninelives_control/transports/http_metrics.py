@@ -1,0 +1,89 @@
+"""The metrics of a registry, in the text format of Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import Field
+from starlette.responses import Response
+
+from ninelives_control.command import Command, Context, Effect
+from ninelives_control.errors import CommandError
+from ninelives_control.identity import ANONYMOUS
+from ninelives_control.model import Arguments, Result
+from ninelives_control.transports.http_guard import STATUSES, caller_of, problem
+from ninelives_grpc.observer.metrics import observe
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from ninelives_control.router import Dispatcher
+    from ninelives_grpc.registry import Registry
+
+_NAME = "http"
+
+
+class Nothing(Arguments):
+    """Nothing to be told."""
+
+
+class Exposition(Result):
+    """Metrics."""
+
+    text: str = Field(description="In the text format of Prometheus.")
+
+
+class Metrics:
+    """Answers `GET /metrics`.
+
+    It has a meter provider and a Prometheus registry of its own, so the application's stay as they
+    are. Callers on this machine need no token; others need one whose role may use a command of the
+    name `metrics`.
+    """
+
+    def __init__(self, registry: Registry, dispatcher: Dispatcher) -> None:
+        """Begin to observe the stacks of a registry."""
+        self._dispatcher = dispatcher
+        self._collected = CollectorRegistry()
+        reader = PrometheusMetricReader(disable_target_info=True, registry=self._collected)
+        self._provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
+        observe(registry, self._provider)
+        self._command = Command(
+            name="metrics",
+            summary="Return the metrics of all stacks.",
+            effect=Effect.READ,
+            arguments=Nothing,
+            result=Exposition,
+            handler=self._expose,
+        )
+
+    async def answer(self, request: Request) -> Response:
+        """Return the metrics to those who may read them."""
+        shown = caller_of(request.scope)
+        here = shown.loopback and shown.token is None
+        try:
+            found = await asyncio.to_thread(
+                self._dispatcher.run,
+                self._command,
+                {},
+                caller=ANONYMOUS if here else shown,
+                transport=_NAME,
+            )
+        except CommandError as error:
+            return problem(STATUSES[error.code], error.message, error.code)
+        assert isinstance(found, Exposition)
+        return Response(
+            found.text, media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"}
+        )
+
+    def close(self) -> None:
+        """Observe no more."""
+        self._provider.shutdown()
+
+    def _expose(self, _arguments: Nothing, _context: Context) -> Exposition:
+        return Exposition(text=generate_latest(self._collected).decode())

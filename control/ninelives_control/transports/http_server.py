@@ -1,0 +1,78 @@
+"""An ASGI application on uvicorn, within a loop that is not uvicorn's own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+if TYPE_CHECKING:
+    import socket
+
+    from starlette.types import ASGIApp
+
+LARGEST_MESSAGE = 2**20
+"""Bytes that a request, or a message on a websocket, may have."""
+
+_GRACE = 1
+"""Seconds that requests get to end when the control plane stops."""
+_MOST_CONNECTIONS = 1000
+_HEADERS = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Referrer-Policy", "no-referrer"),
+]
+
+
+class HttpServer:
+    """Serves an application on a socket that listens already.
+
+    Signals and the loggers of the process are left alone, whoever else in it uses uvicorn.
+    """
+
+    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+        """Configure uvicorn."""
+        self._listener = listener
+        self._config = uvicorn.Config(
+            app,  # type: ignore[arg-type]  # uvicorn has types of its own for ASGI
+            http="h11",
+            ws="websockets-sansio",
+            ws_max_size=LARGEST_MESSAGE,
+            lifespan="off",
+            log_config=None,
+            # Whoever is on this machine may do more: that must not be read from a header.
+            proxy_headers=False,
+            server_header=False,
+            headers=_HEADERS,
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_graceful_shutdown=_GRACE,
+        )
+        self._server = uvicorn.Server(self._config)
+        self._ticking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to serve.
+
+        `uvicorn.Server.serve` would do it as well, but says nothing when it is ready.
+        """
+        self._config.load()
+        self._server.lifespan = self._config.lifespan_class(self._config)
+        await self._server.startup(sockets=[self._listener])
+        self._ticking = asyncio.create_task(self._server.main_loop())
+
+    async def stop(self) -> None:
+        """Close all connections; those that do not end in time are cut off."""
+        if self._ticking is None:
+            return
+        self._ticking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._ticking
+        await self._server.shutdown(sockets=[self._listener])
+        for connection in tuple(self._server.server_state.connections):
+            connection.transport.abort()
+        tasks = tuple(self._server.server_state.tasks)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_GRACE)

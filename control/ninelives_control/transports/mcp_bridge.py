@@ -1,0 +1,134 @@
+"""Serve MCP on standard input and output, for a control plane that runs elsewhere.
+
+An MCP host starts this as a process of its own. Commands go on over gRPC, and what comes back is
+what the control plane would say over HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from mcp.server.stdio import stdio_server
+
+from ninelives_control.commands import BUILT_IN
+from ninelives_control.errors import Code, CommandError
+from ninelives_control.transports.grpc_errors import told
+from ninelives_control.transports.mcp import server_for
+from ninelives_control.transports.messages import plain_struct, put_struct
+from ninelives_control.v1.control_pb2 import ExecuteRequest
+from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from mcp.server.context import ServerRequestContext
+
+    from ninelives_control.command import Effect
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", 2**26),
+    # A control plane that was restarted is found again soon.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+_State = grpc.ChannelConnectivity
+_EFFECTS = {entry.name: entry.effect for entry in BUILT_IN}
+
+
+async def serve(address: str, token: str | None, timeout: float) -> None:
+    """Serve until standard input ends.
+
+    Args:
+        address: Where the control plane listens for gRPC.
+        token: The token to show, or None.
+        timeout: Seconds to wait for each answer.
+    """
+    async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
+        server = server_for(GrpcDesk(channel, address, token, timeout))
+        async with _warning(channel, address), stdio_server() as (incoming, outgoing):
+            await server.run(incoming, outgoing, server.create_initialization_options())
+
+
+class GrpcDesk:
+    """Hands commands to a control plane over gRPC, for whoever started this process."""
+
+    def __init__(
+        self, channel: grpc.aio.Channel, address: str, token: str | None, timeout: float
+    ) -> None:
+        """Use a channel to that address."""
+        self._stub = ControlServiceStub(channel)
+        self._address = address
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._timeout = timeout
+
+    def effect(self, command: str) -> Effect | None:
+        """Return what a built-in command does; others have to be asked for."""
+        return _EFFECTS.get(command)
+
+    def principal(self, _context: ServerRequestContext[Any, Any]) -> str:
+        """Return that there is one client only."""
+        return ""
+
+    async def execute(
+        self, command: str, arguments: dict[str, Any], _context: ServerRequestContext[Any, Any]
+    ) -> dict[str, Any]:
+        """Run a command and return its result.
+
+        Raises:
+            CommandError: It did not run, or failed, or the control plane can not be reached.
+        """
+        request = ExecuteRequest(command=command)
+        try:
+            put_struct(request.arguments, arguments)
+        except (OverflowError, ValueError) as error:
+            message = f"the arguments can not be sent over gRPC: {error}"
+            raise CommandError(Code.INVALID_ARGUMENT, message) from None
+        try:
+            answer = await self._stub.Execute(
+                request, metadata=self._metadata, timeout=self._timeout
+            )
+        except grpc.aio.AioRpcError as error:
+            raise told(error) or self._unreached(error) from None
+        return plain_struct(answer.result)
+
+    def _unreached(self, error: grpc.aio.AioRpcError) -> CommandError:
+        code = error.code()
+        if code is grpc.StatusCode.UNAVAILABLE:
+            message = _unreachable(self._address, error.details())
+        elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            message = f"no answer within {self._timeout:g} s; look at the state before you repeat"
+        elif code is grpc.StatusCode.UNIMPLEMENTED:
+            message = f"what listens at {self._address} is no control plane"
+        else:
+            return CommandError(Code.INTERNAL, f"{code.name}: {error.details()}")
+        return CommandError(Code.UNAVAILABLE, message)
+
+
+@contextlib.asynccontextmanager
+async def _warning(channel: grpc.aio.Channel, address: str) -> AsyncIterator[None]:
+    """Say so on standard error, once, if the control plane can not be reached at first."""
+
+    async def look() -> None:
+        state = channel.get_state(try_to_connect=True)
+        while state not in {_State.READY, _State.TRANSIENT_FAILURE}:
+            await channel.wait_for_state_change(state)
+            state = channel.get_state(try_to_connect=True)
+        if state is _State.TRANSIENT_FAILURE:
+            sys.stderr.write(_unreachable(address) + "\n")
+            sys.stderr.flush()
+
+    looking = asyncio.create_task(look())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        await asyncio.wait([looking])
+
+
+def _unreachable(address: str, details: str | None = None) -> str:
+    reason = f" ({details})" if details else ""
+    return f"no control plane can be reached at {address}{reason}; start it, or give --address"

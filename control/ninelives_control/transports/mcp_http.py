@@ -1,0 +1,100 @@
+"""Serve MCP over streamable HTTP, to older clients with a session and to newer ones without."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+from ninelives_control.transports.http_guard import caller_of
+from ninelives_control.transports.http_server import LARGEST_MESSAGE
+from ninelives_control.transports.mcp import server_for
+
+if TYPE_CHECKING:
+    from mcp.server.context import ServerRequestContext
+    from starlette.types import Receive, Scope, Send
+
+    from ninelives_control.command import Effect
+    from ninelives_control.router import Dispatcher
+
+_NAME = "mcp"
+_MOST_SESSIONS = 100
+_IDLE = 600.0
+"""Seconds after which a session ends that nobody uses."""
+
+
+class McpEndpoint:
+    """The ASGI application at `/mcp`."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        """Begin without sessions."""
+        self._manager = StreamableHTTPSessionManager(
+            server_for(_DispatcherDesk(dispatcher)),
+            max_request_body_size=LARGEST_MESSAGE,
+            session_idle_timeout=_IDLE,
+            max_sessions=_MOST_SESSIONS,
+        )
+        self._ready, self._stopping = asyncio.Event(), asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Be ready for clients."""
+        self._running = asyncio.create_task(self._run())
+        await self._ready.wait()
+
+    async def stop(self) -> None:
+        """End all sessions."""
+        self._stopping.set()
+        if self._running is not None:
+            await self._running
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; that of a session only to whom it belongs."""
+        principal = _principal(scope)
+        if principal:
+            shown = AccessToken(token="", client_id=principal, scopes=[])
+            scope = {**scope, "user": AuthenticatedUser(shown)}
+        await self._manager.handle_request(scope, receive, send)
+
+    async def _run(self) -> None:
+        # In a task of its own, as sessions that fail would cancel the one that entered this.
+        async with self._manager.run():
+            self._ready.set()
+            await self._stopping.wait()
+
+
+class _DispatcherDesk:
+    """Hands commands to the dispatcher of this process, for whoever made the HTTP request."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    def effect(self, command: str) -> Effect | None:
+        commands = self._dispatcher.commands
+        return commands.get(command).effect if command in commands else None
+
+    def principal(self, context: ServerRequestContext[Any, Any]) -> str:
+        return _principal(context.request.scope)
+
+    async def execute(
+        self, command: str, arguments: dict[str, Any], context: ServerRequestContext[Any, Any]
+    ) -> dict[str, Any]:
+        assert context.request is not None
+        result = await asyncio.to_thread(
+            self._dispatcher.execute,
+            command,
+            arguments,
+            caller=caller_of(context.request.scope),
+            transport=_NAME,
+        )
+        return result.model_dump(mode="json")
+
+
+def _principal(scope: Scope) -> str:
+    """Return a hash of the token that was shown, or ""."""
+    token = caller_of(scope).token
+    return hashlib.sha256(token.encode()).hexdigest() if token is not None else ""

@@ -1,0 +1,224 @@
+"""The messages of the protos hold what the models hold, and carry it both ways."""
+
+import re
+import types
+import typing
+from enum import StrEnum
+
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.struct_pb2 import ListValue, NullValue, Struct, Value
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from ninelives_control.commands import BUILT_IN
+from ninelives_control.model import ParameterValue
+from ninelives_control.transports import messages
+from ninelives_control.transports.grpc_service import SERVICE
+from ninelives_control.v1 import control_pb2 as pb
+from ninelives_control.watch import watch
+
+TYPED = (*BUILT_IN, watch)
+METHODS = {method.name: method for method in SERVICE.methods}
+SCALARS = {
+    str: {FieldDescriptor.TYPE_STRING},
+    bool: {FieldDescriptor.TYPE_BOOL},
+    int: {FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64},
+    float: {FieldDescriptor.TYPE_DOUBLE},
+}
+VALUE_ARMS = {bool, int, float, str, types.NoneType}
+
+
+def method_of(command):
+    return METHODS[command.name.title().replace("_", "")]
+
+
+def arms(annotation):
+    """Take an annotation apart into the types it may be, without `Annotated` around them."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return arms(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in {typing.Union, types.UnionType}:
+        return {arm for part in typing.get_args(annotation) for arm in arms(part)}
+    return {annotation}
+
+
+def same(model: type[BaseModel], message, *, request: bool) -> None:
+    """Check that a message has the fields of a model, of the same kinds, in the same order."""
+    assert [field.name for field in message.fields] == list(model.model_fields), message.full_name
+    for field in message.fields:
+        declared = model.model_fields[field.name]
+        about = f"{message.full_name}.{field.name}"
+        kinds = arms(declared.annotation)
+        if kinds == VALUE_ARMS:
+            assert field.message_type.full_name == "google.protobuf.Value", about
+            continue
+        optional = types.NoneType in kinds or (request and not declared.is_required())
+        (kind,) = kinds - {types.NoneType}
+        same_kind(kind, field, about, request=request)
+        if typing.get_origin(kind) is not list and field.message_type is None:
+            assert field.has_presence == optional, about
+
+
+def same_kind(kind, field, about: str, *, request: bool) -> None:
+    if typing.get_origin(kind) is list:
+        assert field.is_repeated, about
+        (kind,) = typing.get_args(kind)
+    else:
+        assert not field.is_repeated, about
+    if issubclass(kind, BaseModel):
+        same(kind, field.message_type, request=request)
+    elif issubclass(kind, StrEnum):
+        words = {messages._word(field.enum_type, value.number) for value in field.enum_type.values}
+        assert words == {"unspecified", *map(str, kind)}, about
+    else:
+        assert field.type in SCALARS[kind], about
+
+
+@pytest.mark.parametrize("command", TYPED, ids=lambda command: command.name)
+def test_messages_have_the_fields_of_the_models(command):
+    method = method_of(command)
+
+    same(command.arguments, method.input_type, request=True)
+    same(command.result, method.output_type, request=False)
+
+
+def test_every_rpc_is_a_command():
+    assert set(METHODS) == {method_of(command).name for command in TYPED} | {"Execute"}
+
+
+@pytest.mark.parametrize("command", TYPED, ids=lambda command: command.name)
+def test_reading_is_marked_as_free_of_side_effects(command):
+    marked = method_of(command).GetOptions().idempotency_level
+
+    assert bool(marked) is (command.effect == "read")
+
+
+def test_only_the_watch_is_a_stream():
+    assert [m.name for m in SERVICE.methods if m.server_streaming] == ["Watch"]
+    assert not any(m.client_streaming for m in SERVICE.methods)
+
+
+@pytest.mark.parametrize(
+    ("request_", "arguments"),
+    [
+        (pb.SetParameterRequest(), {"path": ""}),
+        (
+            pb.SetParameterRequest(path="a/b/c", value=Value(number_value=5), dry_run=False),
+            {"path": "a/b/c", "value": 5, "dry_run": False},
+        ),
+        (
+            pb.SetParameterRequest(path="a", value=Value(null_value=NullValue.NULL_VALUE)),
+            {"path": "a", "value": None},
+        ),
+        (pb.SetParameterRequest(path="a", value=Value()), {"path": "a"}),
+        (
+            pb.SetParameterRequest(path="a", value=Value(list_value=ListValue())),
+            {"path": "a", "value": []},
+        ),
+        (pb.ForceCircuitBreakerRequest(path="a", mode=0), {"path": "a"}),
+        (
+            pb.ForceCircuitBreakerRequest(path="a", mode=pb.MODE_METRICS_ONLY),
+            {"path": "a", "mode": "metrics_only"},
+        ),
+        (pb.ForceCircuitBreakerRequest(path="a", mode=99), {"path": "a", "mode": "99"}),
+        (pb.ListStacksRequest(limit=0, match=""), {"limit": 0, "match": ""}),
+        (pb.ResetCircuitBreakerRequest(path="a", key=""), {"path": "a", "key": ""}),
+    ],
+    ids=str,
+)
+def test_only_what_is_set_becomes_an_argument(request_, arguments):
+    assert messages.arguments_of(request_) == arguments
+
+
+def test_a_whole_number_is_whole_again():
+    for number, kept in ((5.0, int), (-3.0, int), (2.0**53, int), (2.0**60, float), (0.5, float)):
+        assert type(messages.plain(Value(number_value=number))) is kept
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text("abc", min_size=1, max_size=3), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text("xyz", min_size=1, max_size=3), JSON, max_size=4))
+def test_what_json_can_say_survives_a_struct(values):
+    struct = Struct()
+
+    messages.put_struct(struct, values)
+
+    assert messages.plain_struct(Struct.FromString(struct.SerializeToString())) == values
+
+
+def test_what_json_cannot_say_is_an_error():
+    with pytest.raises(TypeError, match="JSON has no bytes"):
+        messages.put(Value(), b"x")
+
+
+def filled(model: type[BaseModel]) -> BaseModel:
+    """Make a result with something in every field."""
+    return model.model_validate(
+        {name: some(field.annotation) for name, field in model.model_fields.items()}
+    )
+
+
+def some(annotation):
+    kinds = arms(annotation)
+    if kinds == VALUE_ARMS:
+        return "text"
+    (kind,) = kinds - {types.NoneType}
+    if typing.get_origin(kind) is list:
+        return [some(typing.get_args(kind)[0])] * 2
+    if issubclass(kind, BaseModel):
+        return filled(kind)
+    if issubclass(kind, StrEnum):
+        return list(kind)[-1]
+    return {str: "text", bool: True, int: 7, float: 0.5}[kind]
+
+
+@pytest.mark.parametrize("command", TYPED, ids=lambda command: command.name)
+def test_a_result_fills_its_message(command):
+    result = filled(command.result).model_dump(mode="json")
+    message = GetMessageClass(method_of(command).output_type)()
+
+    messages.fill(message, result)
+
+    told = MessageToDict(message, preserving_proto_field_name=True)
+    assert normal(told) == normal(result)
+
+
+def normal(value, name=""):
+    """Bring both forms to one: 64-bit numbers are texts in protobuf's JSON, enums have prefixes."""
+    if isinstance(value, dict):
+        return {key: normal(inner, key) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [normal(inner, name) for inner in value]
+    if isinstance(value, str):
+        return re.sub(r"^(mode|effect|parameter_type)_", "", value.lower())
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def test_nothing_is_left_out_where_null_is_a_value():
+    message = pb.SetParameterResponse()
+
+    messages.fill(
+        message, {"path": "a/b/c", "old": None, "new": 0, "revision": 2, "dry_run": False}
+    )
+
+    assert message.old.WhichOneof("kind") == "null_value"
+    assert message.new.number_value == 0
+
+
+def test_the_value_of_a_parameter_is_no_longer_than_it_has_to_be():
+    assert arms(ParameterValue) == VALUE_ARMS
