@@ -23,7 +23,7 @@ def main() -> None:
         print(channel.unary_unary("/shop.Shop/Price")(b"tea"))
 
     try:
-        config.parse({"stacks": {"prices": {"expression": "timeout + retri"}}}, where="wrong.toml")
+        config.parse({"stacks": {"prices": {"expression": "retry + bulkhed"}}}, where="wrong.toml")
     except ConfigError as error:
         print(error)
 

@@ -28,7 +28,7 @@ class LoopThread:
         self._on_stop = on_stop
         self._started: Future[dict[str, int]] = Future()
         self._stopping = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = asyncio.new_event_loop()
         self._thread: threading.Thread | None = None
 
     def start(self, plane: ControlPlane) -> dict[str, int]:
@@ -44,13 +44,13 @@ class LoopThread:
         self._thread.start()
         try:
             return self._started.result()
-        except BaseException:
-            self._thread.join()
+        except BaseException:  # also Ctrl-C
+            self.stop()
             raise
 
     def stop(self) -> None:
         """Stop all transports and end the thread."""
-        if self._loop is not None and self._thread is not None:
+        if self._thread is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended by itself
                 self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join()
@@ -60,7 +60,8 @@ class LoopThread:
 
     def _run(self, plane: ControlPlane) -> None:
         try:
-            asyncio.run(self._serve(plane))
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._serve(plane))
         except BaseException as error:  # whoever waits for the start must hear of it
             if self._started.done():
                 _LOGGER.exception("a transport of the control plane failed")
@@ -68,7 +69,6 @@ class LoopThread:
                 self._started.set_exception(error)
 
     async def _serve(self, plane: ControlPlane) -> None:
-        self._loop = asyncio.get_running_loop()
         ports = {}
         async with contextlib.AsyncExitStack() as stops:
             for transport in self._transports:

@@ -6,6 +6,8 @@ import os
 
 import click
 
+from ninelives_control.cli.group import Exit, Failure
+
 
 @click.command("demo")
 @click.option("--once", is_flag=True, help="Tell the story once, in about 20 s, and sum it up.")
@@ -23,9 +25,16 @@ def cli(*, once: bool, grpc_port: int, http_port: int, port: int | None) -> None
     """
     # gRPC reports every lost connection on standard error, and here that is part of the show.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from ninelives_control.demo.run import run  # noqa: PLC0415 - it takes its time to import
+    # They import gRPC, which reads that once.
+    from ninelives_control.demo.run import run  # noqa: PLC0415
+    from ninelives_control.errors import AddressError  # noqa: PLC0415
 
     if port is not None:
         grpc_port = http_port = port
-    if not run(once=once, grpc_port=grpc_port, http_port=http_port):
-        raise SystemExit(1)
+    try:
+        shown = run(once=once, grpc_port=grpc_port, http_port=http_port)
+    except AddressError as error:
+        message = f"127.0.0.1 port {error.port} is taken; end what uses it, or give --port 0"
+        raise Failure(message, Exit.UNAVAILABLE) from None
+    if not shown:
+        raise Failure("the story was not told as it should be, see above", Exit.FAILED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import TYPE_CHECKING
 
 import click
@@ -25,5 +26,10 @@ def cli(address: str, token: str | None, token_file: Path | None, timeout: float
     from ninelives_control.transports.mcp_bridge import serve  # noqa: PLC0415 - slow to import
 
     if token_file is not None:
-        token = token_file.read_text(encoding="utf-8").strip()
+        token = token_file.read_text(encoding="utf-8")
+    token = (token or "").strip()
+    if not (token.isascii() and token.isprintable()):
+        raise click.UsageError("the token has characters that no token has; copy it again")
+    # Nothing interrupts the thread that reads standard input: Ctrl-C would wait for its end.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     asyncio.run(serve(address, token, timeout))

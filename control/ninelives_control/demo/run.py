@@ -40,11 +40,14 @@ def run(*, once: bool, grpc_port: int, http_port: int) -> bool:
             audit=Path(folder, "audit.sqlite"),
         )
         with plane:
-            world.start()
             try:
+                world.start()
                 findings = _tell(console, world, plane, token, once=once)
             finally:
                 world.stop()
+    if not once:
+        # Interrupted at any time: what there was not the time for is not worth a word.
+        findings = [finding for finding in findings if finding.shown]
     for finding in findings:
         mark = "[green]shown[/]" if finding.shown else "[red]not shown[/]"
         console.print(f"{mark}  ", end="")

@@ -79,7 +79,11 @@ class World:
 
     def do(self, work: Coroutine[object, object, R]) -> R:
         """Run a coroutine in the demo's loop, from another thread, and wait for it."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        doing = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return doing.result()
+        finally:
+            doing.cancel()  # if Ctrl-C came meanwhile
 
     def _stack(self, name: str, expression: Expression) -> Stack:
         return Stack(name, expression, registry=self.registry)

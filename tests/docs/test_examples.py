@@ -1,0 +1,74 @@
+"""Every example runs, as a user runs it, and prints what it promises."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from .readme import EXAMPLES, blocks
+
+PRINTED = {
+    "quickstart.py": blocks("text")[0],
+    "sync_server.py": """\
+RESOURCE_EXHAUSTED bulkhead shop-server/bulkhead is full: 2 calls run at once
+[b'first', b'second']
+""",
+    "aio_server.py": """\
+b'tea costs 3.90'
+[b'tea 1', b'tea 2', b'tea 3']
+DEADLINE_EXCEEDED
+""",
+    "config_client.py": """\
+Routes({'shop.Shop/*': 'prices', '*': 'everything-else'})
+b'ask again later'
+wrong.toml: stacks.prices.expression: no policy or stack named 'bulkhed'; did you mean bulkhead?
+""",
+    "control_plane.py": """\
+revision 2
+<Adaptive shop/retry/max_attempts = 5>
+INVALID_ARGUMENT shop/retry/max_attempts: must be a whole number from 1 to 100 attempts, not 1000
+{'data': {'getState': {'stacks': [{'name': 'shop', 'policies': [\
+{'path': 'shop/retry', 'kind': 'Retry', 'revision': 2}, \
+{'path': 'shop/retry_budget', 'kind': 'RetryBudget', 'revision': 1}]}]}}}
+""",
+    "any_function.py": """\
+from the cache
+failed: no route
+failed: no route
+refused: circuit remote/circuit_breaker is open after UNAVAILABLE: no route
+""",
+    "algebra.py": """\
+Timeout(2.0) + Retry()
+Retry() + Timeout(2.0)
+(Retry() + CircuitBreaker()) | Respond(b'from the cache')
+Timeout(1.0) + (Retry() & Retry())
+Timeout(1.0) | (Retry() & (Retry() + Timeout(1.0)))
+the first
+""",
+    "entry_points.py": """\
+timeout/seconds: 2.0
+""",
+}
+PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name != "backends.py")
+
+
+def run(example: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / example],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=50,
+        check=False,
+        env={**os.environ, "GRPC_VERBOSITY": "NONE", "PYTHONIOENCODING": "utf-8"},
+    )
+
+
+@pytest.mark.parametrize("example", PROGRAMS)
+def test_example_runs(example):
+    ended = run(example)
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    assert ended.stdout == PRINTED[example]
