@@ -27,10 +27,9 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Tests, on the built wheel."""
-    session.install("build")
-    session.run("python", "-m", "build", "--wheel", "--outdir", session.create_tmp())
-    session.install(".[dev]")
+    """Tests, on the built wheel, with the versions in constraints.txt."""
+    session.install("--require-hashes", "-r", "constraints.txt")
+    session.install("--no-deps", ".")
     session.run("pytest", *session.posargs)
 
 

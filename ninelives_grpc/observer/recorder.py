@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ninelives_grpc.events import RequestFailed, RequestSucceeded
 from ninelives_grpc.outcome import Code, Kind, Outcome
 from ninelives_grpc.windows.lru import LeastRecentlyUsed
 from ninelives_grpc.windows.sketch import bucket_of, quantile
-from ninelives_grpc.windows.sliding import HORIZONS, SlidingWindow
+from ninelives_grpc.windows.sliding import HORIZONS, SLOT, SlidingWindow
 
 if TYPE_CHECKING:
     from ninelives_grpc.call import Call, Method, Side
@@ -127,17 +127,37 @@ class Recorder:
         """Count what has gathered since the last time."""
         log, self._gathered = self._log, 0
         with self._lock:
-            totals = self._totals
+            # Many calls end alike, so they are sorted first, and counted by the bunch.
+            alike: dict[Any, list[float]] = {}
             for _ in range(len(log)):
                 method, at, duration, code, kind, refused = log.popleft()
-                name = self._name(method)
-                result = REFUSED if refused else kind.value
-                ending = Ending(method.side, name, code.name, result)
-                totals.calls[ending] += 1
-                if not refused:
-                    totals.durations[ending, bucket_of(duration)] += 1
-                for window in (self._window, self._windows.get(name)):
-                    window.add(at, result, None if refused else duration)
+                key = (method, code, kind, refused, at // SLOT)
+                durations = alike.get(key)
+                if durations is None:
+                    alike[key] = durations = []
+                durations.append(duration)
+            for key, durations in alike.items():
+                self._count(*key, durations)
+
+    def _count(
+        self,
+        method: Method,
+        code: Code,
+        kind: Kind,
+        refused: bool,
+        slot: float,
+        durations: list[float],
+    ) -> None:
+        name = self._name(method)
+        result = REFUSED if refused else kind.value
+        ending = Ending(method.side, name, code.name, result)
+        totals = self._totals
+        totals.calls[ending] += len(durations)
+        buckets = Counter() if refused else Counter(map(bucket_of, durations))
+        for bucket, count in buckets.items():
+            totals.durations[ending, bucket] += count
+        for window in (self._window, self._windows.get(name)):
+            window.add(slot * SLOT, result, len(durations), buckets)
 
     def totals(self) -> Totals:
         """Return all calls since the start."""

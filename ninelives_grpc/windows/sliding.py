@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import NamedTuple
 
-from ninelives_grpc.windows.sketch import bucket_of
-
 
 class Level(NamedTuple):
     """Slots of one width, and how far back they reach, in seconds."""
@@ -20,6 +18,8 @@ class Level(NamedTuple):
 
 
 LEVELS = (Level(5.0, 60.0), Level(15.0, 300.0), Level(60.0, 900.0))
+SLOT = LEVELS[0].width
+"""Seconds of a fine slot."""
 HORIZONS = tuple(level.horizon for level in LEVELS)
 """The windows that can be asked for, in seconds."""
 
@@ -54,12 +54,18 @@ class SlidingWindow:
     def __init__(self) -> None:
         self._levels: tuple[deque[Slot], ...] = tuple(deque() for _ in LEVELS)
 
-    def add(self, at: float, result: str, duration: float | None) -> None:
-        """Take in one call that ended at `at`; calls come in about the order in which they end."""
+    def add(self, at: float, result: str, calls: int, durations: Counter[int]) -> None:
+        """Take in calls that ended alike within the slot of the time `at`, oldest slot first.
+
+        Args:
+            at: A time within the slot.
+            result: How they ended.
+            calls: How many they are.
+            durations: Their durations by bucket, of those that have one.
+        """
         slot = self._slot(0, at)
-        slot.results[result] += 1
-        if duration is not None:
-            slot.durations[bucket_of(duration)] += 1
+        slot.results[result] += calls
+        slot.durations.update(durations)
 
     def total(self, horizon: float, now: float) -> Slot:
         """Return everything of the last `horizon` seconds, one of `HORIZONS`, to the slot."""

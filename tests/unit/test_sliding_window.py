@@ -1,4 +1,5 @@
 import random
+from collections import Counter
 
 import pytest
 
@@ -7,6 +8,11 @@ from ninelives_grpc.windows.sliding import HORIZONS, SlidingWindow
 
 FINEST = 5.0
 WIDTHS = {60.0: 5.0, 300.0: 15.0, 900.0: 60.0}
+
+
+def ended(window, at, result, duration):
+    durations = Counter() if duration is None else Counter([bucket_of(duration)])
+    window.add(at, result, 1, durations)
 
 
 def count(calls, since, now):
@@ -22,7 +28,7 @@ def test_totals_equal_a_brute_force_count_to_the_slot(horizon, seed):
     for _ in range(4000):
         now += rng.expovariate(2.0)
         calls.append(now)
-        window.add(now, "success", 0.1)
+        ended(window, now, "success", 0.1)
         if rng.random() < 0.02:
             total = window.total(horizon, now).results.total()
             at_least = count(calls, now - horizon, now)
@@ -33,7 +39,7 @@ def test_totals_equal_a_brute_force_count_to_the_slot(horizon, seed):
 @pytest.mark.parametrize("horizon", HORIZONS)
 def test_a_slot_leaves_when_all_of_it_is_too_old(horizon):
     window = SlidingWindow()
-    window.add(1000.0, "success", 0.1)
+    ended(window, 1000.0, "success", 0.1)
 
     inside = window.total(horizon, 1000.0 + horizon).results.total()
     outside = window.total(horizon, 1000.0 + horizon + WIDTHS[horizon]).results.total()
@@ -44,9 +50,9 @@ def test_a_slot_leaves_when_all_of_it_is_too_old(horizon):
 def test_results_and_durations_are_kept_apart():
     window = SlidingWindow()
 
-    window.add(0.0, "success", 0.1)
-    window.add(0.0, "failure", 0.2)
-    window.add(0.0, "refused", None)
+    ended(window, 0.0, "success", 0.1)
+    ended(window, 0.0, "failure", 0.2)
+    ended(window, 0.0, "refused", None)
 
     total = window.total(60.0, 0.0)
     assert dict(total.results) == {"success": 1, "failure": 1, "refused": 1}
@@ -56,7 +62,7 @@ def test_results_and_durations_are_kept_apart():
 def test_nothing_is_lost_or_counted_twice_while_it_grows_old():
     window = SlidingWindow()
     for second in range(600):
-        window.add(float(second), "success", 0.1)
+        ended(window, float(second), "success", 0.1)
 
     totals = [window.total(900.0, float(now)).results.total() for now in range(600, 840)]
 
@@ -66,7 +72,7 @@ def test_nothing_is_lost_or_counted_twice_while_it_grows_old():
 def test_after_a_long_silence_nothing_is_left():
     window = SlidingWindow()
     for second in range(1000):
-        window.add(float(second), "success", 0.1)
+        ended(window, float(second), "success", 0.1)
 
     assert window.total(900.0, 1e6).results.total() == 0
     assert all(not slots for slots in window._levels)
@@ -74,9 +80,9 @@ def test_after_a_long_silence_nothing_is_left():
 
 def test_a_call_that_comes_in_a_little_late_is_counted():
     window = SlidingWindow()
-    window.add(100.0, "success", 0.1)
+    ended(window, 100.0, "success", 0.1)
 
-    window.add(99.0, "success", 0.1)
+    ended(window, 99.0, "success", 0.1)
 
     assert window.total(60.0, 100.0).results.total() == 2
 
@@ -84,6 +90,6 @@ def test_a_call_that_comes_in_a_little_late_is_counted():
 def test_memory_is_bounded_whatever_the_traffic():
     window = SlidingWindow()
     for tenth in range(50_000):
-        window.add(tenth / 10, "success", 0.1)
+        ended(window, tenth / 10, "success", 0.1)
 
     assert [len(slots) for slots in window._levels] <= [13, 18, 13]
