@@ -85,6 +85,7 @@ class Dispatcher:
         self._stream = stream
         self._audit_reads = audit_reads
         self._watches: set[Watch] = set()
+        self._ending = False
 
     def execute(
         self, name: str, arguments: Mapping[str, object], *, caller: Caller, transport: str
@@ -188,10 +189,13 @@ class Dispatcher:
             on_close=self._watches.discard,
         )
         self._watches.add(opened)
+        if self._ending:
+            opened.end()
         return opened
 
     def end_watches(self) -> None:
-        """Tell all subscribers that the control plane stops."""
+        """Tell all subscribers, also those to come, that the control plane stops."""
+        self._ending = True
         for opened in tuple(self._watches):
             opened.end()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ninelives_grpc.events import RequestFailed, RequestSucceeded
 from ninelives_grpc.outcome import Code, Kind, Outcome
@@ -128,7 +128,7 @@ class Recorder:
         log, self._gathered = self._log, 0
         with self._lock:
             # Many calls end alike, so they are sorted first, and counted by the bunch.
-            alike: dict[Any, list[float]] = {}
+            alike: dict[tuple[Method, Code, Kind, bool, float], list[float]] = {}
             for _ in range(len(log)):
                 method, at, duration, code, kind, refused = log.popleft()
                 key = (method, code, kind, refused, at // SLOT)
@@ -136,24 +136,19 @@ class Recorder:
                 if durations is None:
                     alike[key] = durations = []
                 durations.append(duration)
-            for key, durations in alike.items():
-                self._count(*key, durations)
+            for (method, code, kind, refused, slot), durations in alike.items():
+                self._count(method, code, REFUSED if refused else kind.value, slot, durations)
 
     def _count(
-        self,
-        method: Method,
-        code: Code,
-        kind: Kind,
-        refused: bool,
-        slot: float,
-        durations: list[float],
+        self, method: Method, code: Code, result: str, slot: float, durations: list[float]
     ) -> None:
         name = self._name(method)
-        result = REFUSED if refused else kind.value
         ending = Ending(method.side, name, code.name, result)
         totals = self._totals
         totals.calls[ending] += len(durations)
-        buckets = Counter() if refused else Counter(map(bucket_of, durations))
+        buckets: Counter[int] = Counter()
+        if result != REFUSED:
+            buckets.update(map(bucket_of, durations))
         for bucket, count in buckets.items():
             totals.durations[ending, bucket] += count
         for window in (self._window, self._windows.get(name)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cross_web import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import Response, StreamingResponse
 from strawberry.asgi import GraphQL
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlette.requests import HTTPConnection
-    from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
     from starlette.websockets import WebSocket
     from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
@@ -44,17 +43,26 @@ class Asker:
     Attributes:
         connection_params: What a websocket was opened with (`connection_init`); browsers can not
             send the token in any other way.
+        streams: Whether it can be answered more than once.
     """
 
-    def __init__(self, connection: HTTPConnection) -> None:
+    def __init__(self, connection: HTTPConnection, *, streams: bool) -> None:
         """Remember the connection."""
         self.connection_params: dict[str, Any] = {}
+        self.streams = streams
         self._shown = caller_of(connection.scope)
 
     @property
     def caller(self) -> Credentials:
         """What the client has shown of itself."""
-        header = self.connection_params.get("authorization")
+        header = next(
+            (
+                value
+                for name, value in self.connection_params.items()
+                if name.lower() == "authorization"
+            ),
+            None,
+        )
         if self._shown.token is not None or header is None:
             return self._shown
         token = bearer(header) if isinstance(header, str) else ""
@@ -62,8 +70,15 @@ class Asker:
 
 
 class _WebSocketHandler(BaseGraphQLTransportWSHandler[Asker, None]):
+    async def handle_message(self, message: Message) -> None:
+        """Take a message; what is none ends the connection, and leaves no trace in a log."""
+        if isinstance(message.get("id", ""), str):
+            await super().handle_message(message)
+        else:
+            await self.handle_invalid_message("Failed to parse message")
+
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
-        """Begin an operation; what is none ends the connection, and leaves no trace in a log."""
+        """Begin an operation; what is none ends the connection likewise."""
         if not _is_operation(message):
             await self.handle_invalid_message("Failed to parse message")
             return
@@ -84,6 +99,8 @@ class GraphQLEndpoint(GraphQL[Asker, None]):
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         """Build the schema."""
+        self._dispatcher = dispatcher
+        self._known = len(dispatcher.commands)
         super().__init__(
             schema_for(dispatcher),
             graphql_ide=None,
@@ -95,21 +112,44 @@ class GraphQLEndpoint(GraphQL[Asker, None]):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; what is no GraphQL request gets an error of the same form as others."""
+        if self._known != len(self._dispatcher.commands):
+            self._known = len(self._dispatcher.commands)
+            self.schema = schema_for(self._dispatcher)
         if scope["type"] == "websocket":
             await super().__call__(scope, receive, send)
             return
+        request = Request(scope, receive)
         try:
-            response = await self.run(Request(scope, receive))
+            response = await self.run(request)
         except HTTPException as error:
             answer = {"message": error.reason, "extensions": {"code": str(Code.INVALID_ARGUMENT)}}
-            response = JSONResponse({"errors": [answer]}, status_code=error.status_code)
-        await response(scope, receive, send)
+            # In ASCII, as a client may have sent half of a surrogate pair.
+            response = Response(
+                self.encode_json({"errors": [answer]}),
+                status_code=error.status_code,
+                media_type="application/json",
+            )
+        try:
+            await response(scope, receive, send)
+        finally:
+            if isinstance(response, StreamingResponse):
+                # Left to the garbage collector, their parts would be closed in the wrong order.
+                await response.body_iterator.aclose()  # type: ignore[attr-defined]
+                await request.state.result.aclose()
+
+    def _stream_result(self, request: Request, result: Any, transport: Any) -> Any:
+        request.state.result = result
+        return super()._stream_result(request, result, transport)
 
     async def get_context(
         self, request: Request | WebSocket, response: Response | WebSocket
     ) -> Asker:
         """Return who asks."""
-        return Asker(request)
+        streams = (
+            request.scope["type"] == "websocket"
+            or self._get_stream_transport_from_headers(request.headers) is not None
+        )
+        return Asker(request, streams=streams)
 
     def decode_json(self, data: str | bytes) -> object:
         """Read a request or message, which is an object.
@@ -129,8 +169,7 @@ class GraphQLEndpoint(GraphQL[Asker, None]):
 def _is_operation(message: Mapping[str, Any]) -> bool:
     payload = message.get("payload")
     return (
-        isinstance(message.get("id"), str)
-        and isinstance(payload, dict)
+        isinstance(payload, dict)
         and isinstance(payload.get("query"), str)
         and isinstance(payload.get("variables"), dict | None)
         and isinstance(payload.get("operationName"), str | None)

@@ -46,7 +46,7 @@ class Asked:
         """Return its arguments, whether they fit or not."""
         return {
             argument.name.value: value_from_ast_untyped(argument.value, dict(variables or {}))
-            for argument in self.node.arguments
+            for argument in self.node.arguments or ()
             if not _is_missing(argument.value, variables)
         }
 
@@ -57,8 +57,8 @@ class Asked:
     def _holds(self, node: Node) -> bool:
         if isinstance(node, VariableDefinitionNode):
             return node.variable.name.value in self.variables
-        if node.loc is None or self.node.loc is None:
-            return False
+        assert node.loc is not None
+        assert self.node.loc is not None
         return self.node.loc.start <= node.loc.start < self.node.loc.end
 
 
@@ -89,7 +89,8 @@ def _fields(
                 yield selection
         elif isinstance(selection, InlineFragmentNode):
             yield from _fields(selection.selection_set, fragments, seen)
-        elif isinstance(selection, FragmentSpreadNode):
+        else:
+            assert isinstance(selection, FragmentSpreadNode)
             fragment = fragments.get(selection.name.value)
             if fragment is not None and selection.name.value not in seen:
                 seen.add(selection.name.value)
@@ -103,7 +104,7 @@ def _variables(field: FieldNode) -> frozenset[str]:
         def enter_variable(self, node: VariableNode, *_: object) -> None:
             names.add(node.name.value)
 
-    for argument in field.arguments:
+    for argument in field.arguments or ():
         visit(argument, Collect())
     return frozenset(names)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from graphql import GraphQLError
@@ -19,6 +20,8 @@ from strawberry.utils.str_converters import to_camel_case
 
 from ninelives_control.errors import Code, CommandError
 from ninelives_control.transports.graphql_attempts import asked_in
+from ninelives_control.transports.graphql_types import UnfitError
+from ninelives_control.watch import watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -31,7 +34,14 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger("ninelives_control")
 _NAME = "graphql"
-_OF_CLIENTS = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
+EVENT_NAMES = "names"
+"""The argument of the subscription that the command `watch` does not have."""
+_OF_CLIENTS = (
+    MissingQueryError,
+    CannotGetOperationTypeError,
+    InvalidOperationTypeError,
+    UnfitError,
+)
 
 
 class CodedErrors(SchemaExtension):
@@ -68,16 +78,23 @@ class CodedErrors(SchemaExtension):
         asked = asked_in(document) if document is not None else []
         coded: list[GraphQLError] = []
         done: list[Asked] = []
+        refusal: GraphQLError | None = None
         for error in errors:
             if error.path is not None or not _is_of_client(error):
                 coded.append(_told(error))
                 continue
+            refusal = refusal or error
             meant = [field for field in asked if field.is_meant_by(error)]
             new = [field for field in meant if field not in done]
             done += new
             coded += [await self._refused(field, error) for field in new]
             if not meant:
                 coded.append(_told(error))
+        if refusal is not None:
+            # The others in the document were asked for as well, and do not run either.
+            for field in asked:
+                if field not in done:
+                    await self._refused(field, refusal)
         return coded
 
     async def _refused(self, asked: Asked, error: GraphQLError) -> GraphQLError:
@@ -88,8 +105,9 @@ class CodedErrors(SchemaExtension):
             wrong = CommandError(Code.UNKNOWN_COMMAND, self._elsewhere(asked, error))
         else:
             wrong = CommandError(Code.INVALID_ARGUMENT, error.message)
-            names = {to_camel_case(name): name for name in command.arguments.model_fields}
-            arguments = {names.get(name, name): value for name, value in arguments.items()}
+            arguments = _plain(command, arguments)
+            if command is watch:
+                arguments.pop(EVENT_NAMES, None)
         refused = await asyncio.to_thread(
             self._dispatcher.refuse,
             _snake_case(asked.name) if command is None else command.name,
@@ -99,15 +117,26 @@ class CodedErrors(SchemaExtension):
             transport=_NAME,
             command=command,
         )
-        return GraphQLError(
-            refused.message, nodes=error.nodes, extensions=_extensions(refused)
-        )
+        return GraphQLError(refused.message, nodes=error.nodes, extensions=_extensions(refused))
 
     def _elsewhere(self, asked: Asked, error: GraphQLError) -> str:
         for root, fields in self._roots.items():
             if asked.name in fields:
                 return f"{asked.name} is a {root}, and no {asked.root}"
         return error.message
+
+
+def _plain(command: Command[Any, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments with the names, and the words of a choice, that the command has."""
+    fields = command.arguments.model_fields
+    names = {to_camel_case(name): name for name in fields}
+    plain = {names.get(name, name): value for name, value in arguments.items()}
+    for name, field in fields.items():
+        choice = field.annotation
+        given = plain.get(name)
+        if isinstance(choice, type) and issubclass(choice, StrEnum) and isinstance(given, str):
+            plain[name] = next((str(word) for word in choice if word.upper() == given), given)
+    return plain
 
 
 def _told(error: GraphQLError) -> GraphQLError:

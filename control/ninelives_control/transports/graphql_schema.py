@@ -20,7 +20,8 @@ from strawberry.types.fields.resolver import StrawberryResolver
 from strawberry.utils.str_converters import to_camel_case
 
 from ninelives_control.command import Effect
-from ninelives_control.transports.graphql_errors import CodedErrors
+from ninelives_control.transports.graphql_errors import EVENT_NAMES, CodedErrors
+from ninelives_control.transports.graphql_limits import DocumentLimits
 from ninelives_control.transports.graphql_types import SCALARS, Types
 from ninelives_control.watch import Watched, follow, watch
 
@@ -78,6 +79,7 @@ def schema_for(dispatcher: Dispatcher) -> Schema:
         subscription=create_type("Subscription", [fields.events()]),
         extensions=[
             lambda: CodedErrors(dispatcher, commands),
+            DocumentLimits,
             lambda: QueryDepthLimiter(max_depth=_DEEPEST),
             lambda: MaxAliasesLimiter(max_alias_count=_MOST_ALIASES),
             lambda: MaxTokensLimiter(max_token_count=_MOST_TOKENS),
@@ -116,9 +118,7 @@ class _Fields:
         async def resolve(
             _info: Info, names: list[str] | None = None, **arguments: Any
         ) -> AsyncGenerator[dict[str, Any], None]:
-            told = follow(
-                self._dispatcher, arguments, caller=_info.context.caller, transport=NAME
-            )
+            told = follow(self._dispatcher, arguments, caller=_info.context.caller, transport=NAME)
             async with contextlib.aclosing(told):
                 yield (await anext(told)).model_dump(mode="json")
                 async for message in told:
@@ -128,7 +128,7 @@ class _Fields:
 
         field = self._field(watch, _EVENTS, resolve, self._answer(Watched), subscription=True)
         wanted = StrawberryOptional(StrawberryList(str))
-        field.arguments.append(_argument("names", wanted, _NAMES))
+        field.arguments.append(_argument(EVENT_NAMES, wanted, _NAMES))
         return field
 
     def _field(

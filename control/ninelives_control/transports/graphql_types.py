@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NewType
 
 import strawberry
-from graphql import GraphQLError
 from strawberry.annotation import StrawberryAnnotation
 from strawberry.tools import create_type
 from strawberry.types.base import StrawberryList, StrawberryOptional
@@ -36,10 +35,14 @@ _NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 _SCALARS = {"boolean": bool, "integer": Long, "number": float, "string": str}
 
 
+class UnfitError(ValueError):
+    """A value that a client sent is none of a scalar."""
+
+
 def _whole(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool) and -_LONGEST <= value < _LONGEST:
         return value
-    raise GraphQLError("a whole number of up to 64 bits is expected")
+    raise UnfitError("a whole number of up to 64 bits is expected")
 
 
 SCALARS: Mapping[object, ScalarDefinition] = {
@@ -111,9 +114,7 @@ class Types:
             )
             for inner, made, description in properties
         ]
-        made = create_type(
-            self._free(name), fields, is_input=sent, description=_described(schema)
-        )
+        made = create_type(self._free(name), fields, is_input=sent, description=_described(schema))
         if sent:
             definition: Any = made.__strawberry_definition__  # type: ignore[attr-defined]
             definition.from_input = _plain
@@ -145,13 +146,16 @@ class Types:
 
     def _enum(self, name: str, schema: Schema) -> Any:
         words = schema["enum"]
-        if not all(isinstance(word, str) and _NAME.fullmatch(word) for word in words):
+        named = {word.upper() for word in words if isinstance(word, str) and _NAME.fullmatch(word)}
+        if len(named) < len(words):
             return _SCALARS.get(schema.get("type", ""), Json)
         # The same words are one type, whether they are sent or received.
         key = f"{name} {schema}"
         if key not in self._made:
+            members = {word.upper(): word for word in words}
+            wrapped = StrEnum(name, members)  # type: ignore[misc]  # mypy wants to know the name
             self._made[key] = StrawberryEnumDefinition(
-                wrapped_cls=Enum(name, {word: word for word in words}, type=str),
+                wrapped_cls=wrapped,
                 name=self._free(name),
                 values=[EnumValue(word.upper(), word) for word in words],
                 description=_described(schema),

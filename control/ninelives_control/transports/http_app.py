@@ -36,7 +36,7 @@ class HttpApp:
         graphql = GraphQLEndpoint(plane.dispatcher)
         self._metrics = Metrics(plane.registry, plane.dispatcher)
         self._mcp = McpEndpoint(plane.dispatcher)
-        self.asgi: ASGIApp = Starlette(
+        served = Starlette(
             routes=[
                 Route("/healthz", _healthy),
                 Route("/metrics", self._metrics.answer),
@@ -48,6 +48,9 @@ class HttpApp:
             exception_handlers={404: _not_found, 405: _wrong_method},
             max_body_size=LARGEST_MESSAGE,
         )
+        # It would lead clients of a proxy with TLS to a place without.
+        served.router.redirect_slashes = False
+        self.asgi: ASGIApp = served
 
     async def start_sessions(self) -> None:
         """Be ready for MCP clients that keep a session."""

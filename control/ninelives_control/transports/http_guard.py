@@ -6,12 +6,15 @@ reach us under a name of its own (DNS rebinding), as a page of another origin, o
 
 from __future__ import annotations
 
+import contextlib
 from email.message import Message
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
+from starlette.websockets import WebSocketClose
 
 from ninelives_control.errors import Code
 from ninelives_control.identity import Credentials, bearer, is_loopback
@@ -30,7 +33,7 @@ STATUSES = {
     Code.UNAVAILABLE: 503,
     Code.INTERNAL: 500,
 }
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
+_FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 _WITH_BODY = {"POST", "PUT", "PATCH"}
 
 
@@ -51,7 +54,12 @@ class Guard:
         """Pass on a request or the opening of a websocket, or refuse it."""
         refusal = self._refusal(scope) if scope["type"] in {"http", "websocket"} else None
         if refusal is None:
-            await self._app(scope, receive, send)
+            # A client that leaves within its request needs no trace in a log.
+            with contextlib.suppress(ClientDisconnect):
+                await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            # uvicorn logs an error for each that is refused with more than that.
+            await WebSocketClose()(scope, receive, send)
         else:
             await refusal(scope, receive, send)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -49,6 +50,7 @@ class Metrics:
     def __init__(self, registry: Registry, dispatcher: Dispatcher) -> None:
         """Begin to observe the stacks of a registry."""
         self._dispatcher = dispatcher
+        self._lock = threading.Lock()
         self._collected = CollectorRegistry()
         reader = PrometheusMetricReader(disable_target_info=True, registry=self._collected)
         self._provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
@@ -86,4 +88,6 @@ class Metrics:
         self._provider.shutdown()
 
     def _expose(self, _arguments: Nothing, _context: Context) -> Exposition:
-        return Exposition(text=generate_latest(self._collected).decode())
+        # Two at a time would share out what was collected between them.
+        with self._lock:
+            return Exposition(text=generate_latest(self._collected).decode())

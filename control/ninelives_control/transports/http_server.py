@@ -18,6 +18,7 @@ LARGEST_MESSAGE = 2**20
 
 _GRACE = 1
 """Seconds that requests get to end when the control plane stops."""
+_TICK = 0.01
 _MOST_CONNECTIONS = 1000
 _HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
@@ -37,7 +38,7 @@ class HttpServer:
         """Configure uvicorn."""
         self._listener = listener
         self._config = uvicorn.Config(
-            app,  # type: ignore[arg-type]  # uvicorn has types of its own for ASGI
+            app,
             http="h11",
             ws="websockets-sansio",
             ws_max_size=LARGEST_MESSAGE,
@@ -48,7 +49,6 @@ class HttpServer:
             server_header=False,
             headers=_HEADERS,
             limit_concurrency=_MOST_CONNECTIONS,
-            timeout_graceful_shutdown=_GRACE,
         )
         self._server = uvicorn.Server(self._config)
         self._ticking: asyncio.Task[None] | None = None
@@ -70,9 +70,22 @@ class HttpServer:
         self._ticking.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._ticking
-        await self._server.shutdown(sockets=[self._listener])
-        for connection in tuple(self._server.server_state.connections):
+        for server in self._server.servers:
+            server.close()
+        state = self._server.server_state
+        for connection in tuple(state.connections):
+            connection.shutdown()
+        await self._quiet()
+        # Not `uvicorn.Server.shutdown`, which cancels requests and logs a trace for each of them.
+        for connection in tuple(state.connections):
             connection.transport.abort()
-        tasks = tuple(self._server.server_state.tasks)
-        if tasks:
-            await asyncio.wait(tasks, timeout=_GRACE)
+        await self._quiet()
+
+    async def _quiet(self) -> None:
+        """Wait until nothing goes on, but not for long."""
+        state = self._server.server_state
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE):
+                # uvicorn tells nobody when they end.
+                while state.connections or state.tasks:  # noqa: ASYNC110
+                    await asyncio.sleep(_TICK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     Context = ServerRequestContext[Any, Any]
 
+_LOGGER = logging.getLogger("ninelives_control")
 _NAME = "ninelives"
 _INSTRUCTIONS = (
     "Reads and tunes the resilience policies (retry, circuit breaker, bulkhead, ...) around the "
@@ -64,7 +66,7 @@ def server_for(desk: Desk) -> Server[Any]:
         instructions=_INSTRUCTIONS,
         # No argument of a command travels in a header, so there is nothing to be looked up.
         get_tool_input_schema=lambda _name: None,
-        on_list_tools=tools.list,
+        on_list_tools=tools.all,
         on_call_tool=tools.call,
     )
     security = RequestStateSecurity.ephemeral()
@@ -79,7 +81,7 @@ class _Tools:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def list(
+    async def all(
         self, context: Context, _params: PaginatedRequestParams | None
     ) -> ListToolsResult:
         """Return the commands that the client may use, if not everywhere."""
@@ -98,25 +100,35 @@ class _Tools:
                 wanted = await unconfirmed(context, params)
                 if wanted is not None:
                     return wanted
-            values = await self._desk.execute(params.name, params.arguments or {}, context)
+            return succeeded(await self._desk.execute(params.name, params.arguments or {}, context))
         except CommandError as error:
+            # Of those the protocol has a form of its own; all others are for the model to read.
             if error.code is Code.UNKNOWN_COMMAND:
                 raise _protocol_error(INVALID_PARAMS, error) from None
+            if error.code is Code.UNAUTHENTICATED:
+                raise _protocol_error(INVALID_REQUEST, error) from None
             return failed(error)
-        return succeeded(values)
+        except MCPError:
+            raise
+        except Exception:
+            # The SDK would tell its text to the client.
+            _LOGGER.exception("an answer could not be sent over MCP")
+            message = "the answer could not be sent; the log of the MCP server says why"
+            return failed(CommandError(Code.INTERNAL, message))
 
     async def _must_be_confirmed(self, name: str, context: Context) -> bool:
         """Tell whether a person has to be asked; not for what would be refused anyway."""
         if self._desk.effect(name) in {Effect.READ, Effect.CHANGE}:
             return False
-        for info in await self._infos(context, match=name):
-            if info["name"] == name:
-                return info["allowed"] and info["effect"] == Effect.DESTRUCTIVE
-        return False
+        return any(
+            info["name"] == name and info["allowed"] and info["effect"] == Effect.DESTRUCTIVE
+            for info in await self._infos(context)
+        )
 
-    async def _infos(self, context: Context, **arguments: str) -> Any:
-        found = await self._desk.execute("list_commands", {"limit": MAX_PAGE, **arguments}, context)
-        return found["commands"]
+    async def _infos(self, context: Context) -> list[dict[str, Any]]:
+        found = await self._desk.execute("list_commands", {"limit": MAX_PAGE}, context)
+        infos: list[dict[str, Any]] = found["commands"]
+        return infos
 
 
 def _protocol_error(code: int, error: CommandError) -> MCPError:

@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from anyio.lowlevel import checkpoint
 from mcp.server.stdio import stdio_server
 
 from ninelives_control.commands import BUILT_IN
@@ -39,16 +40,16 @@ _State = grpc.ChannelConnectivity
 _EFFECTS = {entry.name: entry.effect for entry in BUILT_IN}
 
 
-async def serve(address: str, token: str | None, timeout: float) -> None:
+async def serve(address: str, token: str | None, patience: float) -> None:
     """Serve until standard input ends.
 
     Args:
         address: Where the control plane listens for gRPC.
         token: The token to show, or None.
-        timeout: Seconds to wait for each answer.
+        patience: Seconds to wait for each answer.
     """
     async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
-        server = server_for(GrpcDesk(channel, address, token, timeout))
+        server = server_for(GrpcDesk(channel, address, token, patience))
         async with _warning(channel, address), stdio_server() as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())
 
@@ -57,13 +58,13 @@ class GrpcDesk:
     """Hands commands to a control plane over gRPC, for whoever started this process."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, address: str, token: str | None, timeout: float
+        self, channel: grpc.aio.Channel, address: str, token: str | None, patience: float
     ) -> None:
         """Use a channel to that address."""
         self._stub = ControlServiceStub(channel)
         self._address = address
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        self._timeout = timeout
+        self._patience = patience
 
     def effect(self, command: str) -> Effect | None:
         """Return what a built-in command does; others have to be asked for."""
@@ -89,10 +90,14 @@ class GrpcDesk:
             raise CommandError(Code.INVALID_ARGUMENT, message) from None
         try:
             answer = await self._stub.Execute(
-                request, metadata=self._metadata, timeout=self._timeout
+                request, metadata=self._metadata, timeout=self._patience
             )
         except grpc.aio.AioRpcError as error:
             raise told(error) or self._unreached(error) from None
+        except asyncio.CancelledError:
+            # That of gRPC would be taken for the end of the server; anyio raises one of its own.
+            await checkpoint()
+            raise
         return plain_struct(answer.result)
 
     def _unreached(self, error: grpc.aio.AioRpcError) -> CommandError:
@@ -100,7 +105,7 @@ class GrpcDesk:
         if code is grpc.StatusCode.UNAVAILABLE:
             message = _unreachable(self._address, error.details())
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            message = f"no answer within {self._timeout:g} s; look at the state before you repeat"
+            message = f"no answer within {self._patience:g} s; look at the state before you repeat"
         elif code is grpc.StatusCode.UNIMPLEMENTED:
             message = f"what listens at {self._address} is no control plane"
         else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from starlette.requests import Request
 
 from ninelives_control.transports.http_guard import caller_of
 from ninelives_control.transports.http_server import LARGEST_MESSAGE
@@ -48,6 +49,9 @@ class McpEndpoint:
 
     async def stop(self) -> None:
         """End all sessions."""
+        # Calls would wait for clients otherwise, whose streams are gone: up to 6 s.
+        for session in tuple(self._manager._server_instances.values()):
+            await session.terminate()
         self._stopping.set()
         if self._running is not None:
             await self._running
@@ -78,20 +82,25 @@ class _DispatcherDesk:
         return commands.get(command).effect if command in commands else None
 
     def principal(self, context: ServerRequestContext[Any, Any]) -> str:
-        return _principal(context.request.scope)
+        return _principal(_scope(context))
 
     async def execute(
         self, command: str, arguments: dict[str, Any], context: ServerRequestContext[Any, Any]
     ) -> dict[str, Any]:
-        assert context.request is not None
         result = await asyncio.to_thread(
             self._dispatcher.execute,
             command,
             arguments,
-            caller=caller_of(context.request.scope),
+            caller=caller_of(_scope(context)),
             transport=_NAME,
         )
         return result.model_dump(mode="json")
+
+
+def _scope(context: ServerRequestContext[Any, Any]) -> Scope:
+    """Return the HTTP request behind a message of a client."""
+    assert isinstance(context.request, Request)
+    return context.request.scope
 
 
 def _principal(scope: Scope) -> str:

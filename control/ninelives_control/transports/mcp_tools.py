@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mcp_types import CallToolResult, TextContent, Tool, ToolAnnotations
+from pydantic_core import to_json
 
 from ninelives_control.command import Effect
 from ninelives_control.errors import Code
@@ -66,8 +67,12 @@ def tool_of(info: Mapping[str, Any]) -> Tool:
 
 
 def succeeded(values: dict[str, Any]) -> CallToolResult:
-    """Return what a command answered; also as text, for clients that know nothing else."""
-    text = json.dumps(values, separators=(",", ":"), ensure_ascii=False)
+    """Return what a command answered; also as text, for clients that know nothing else.
+
+    Raises:
+        ValueError: It can not be said in JSON.
+    """
+    text = to_json(values).decode()
     return CallToolResult(content=[TextContent(text=text)], structured_content=values)
 
 
@@ -83,6 +88,4 @@ def failed(error: CommandError) -> CallToolResult:
     if error.rule:
         told["rule"] = error.rule
     text = f"{error.code}: {error.message}"
-    return CallToolResult(
-        content=[TextContent(text=text)], structured_content=told, is_error=True
-    )
+    return CallToolResult(content=[TextContent(text=text)], structured_content=told, is_error=True)
