@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ninelives_control.transports.transport import Transport
 
 _LOGGER = logging.getLogger("ninelives_control")
-_GRACE = 1.0
-"""Seconds that what is left gets to end when the transports have stopped."""
 
 
 class LoopThread:
@@ -79,14 +77,3 @@ class LoopThread:
             self._started.set_result(ports)
             await self._stopping.wait()
             self._on_stop()
-        await _settled()
-
-
-async def _settled() -> None:
-    """Wait for tasks that close what nobody holds any more; asyncio would cut them off half way."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_GRACE):
-            await asyncio.sleep(0)
-            while others := asyncio.all_tasks() - {asyncio.current_task()}:
-                await asyncio.wait(others)
-                await asyncio.sleep(0)

@@ -123,6 +123,13 @@ def test_a_token_comes_from_a_file_or_the_environment(ninelives, tokens, tmp_pat
     assert ninelives("call", "list_stacks")[0] == 0
 
 
+def test_what_can_be_no_token_is_not_sent(ninelives):
+    code, out, err = ninelives("call", "list_stacks", "--token", "t\u00f6ken")
+
+    assert (code, out) == (Exit.INVALID, "")
+    assert "the token has characters that no token has" in err
+
+
 def test_something_else_at_the_address_is_told_apart(ninelives, plane, monkeypatch):
     code, _, err = ninelives("call", "list_stacks", "--timeout", "nonsense")
     assert (code, "is not a valid float" in err) == (2, True)

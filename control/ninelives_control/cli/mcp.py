@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ninelives_control.cli.remote import connection_options
+from ninelives_control.cli.remote import connection_options, token_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,11 +25,7 @@ def cli(address: str, token: str | None, token_file: Path | None, timeout: float
     """
     from ninelives_control.transports.mcp_bridge import serve  # noqa: PLC0415 - slow to import
 
-    if token_file is not None:
-        token = token_file.read_text(encoding="utf-8")
-    token = (token or "").strip()
-    if not (token.isascii() and token.isprintable()):
-        raise click.UsageError("the token has characters that no token has; copy it again")
+    token = token_of(token, token_file)
     # Nothing interrupts the thread that reads standard input: Ctrl-C would wait for its end.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     asyncio.run(serve(address, token, timeout))

@@ -54,6 +54,20 @@ def connection_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
+def token_of(token: str | None, file: Path | None) -> str:
+    """Return the token that the options say, "" if they say none.
+
+    Raises:
+        UsageError: It cannot be one.
+    """
+    if file is not None:
+        token = file.read_text(encoding="utf-8", errors="replace")
+    token = (token or "").strip()
+    if not (token.isascii() and token.isprintable()):
+        raise click.UsageError("the token has characters that no token has; copy it again")
+    return token
+
+
 def execute(
     command: str,
     arguments: Mapping[str, object],
@@ -68,8 +82,7 @@ def execute(
     Raises:
         Failure: It did not run, or failed, or cannot be reached.
     """
-    if token_file is not None:
-        token = token_file.read_text(encoding="utf-8").strip()
+    token = token_of(token, token_file)
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
     request = ExecuteRequest(command=command)
     put_struct(request.arguments, arguments)
