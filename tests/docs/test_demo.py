@@ -1,8 +1,10 @@
 """`ninelives demo`, as a process of its own, and the lines to copy that it prints."""
 
+import contextlib
 import itertools
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -88,6 +90,29 @@ def test_told_once_it_shows_all_it_promises():
     assert re.match(r"shown +the circuit of reviews opened [1-9]\d* times and closed [1-9]", opened)
     assert re.match(r"shown +the shop's clients retried [1-9]\d* times in \d+ calls", retried)
     assert re.match(r"shown +shop-server/rate_limit/rate went from 1000 to 20 and back", tuned)
+
+
+def test_on_a_terminal_it_is_a_live_table():
+    ours, theirs = pty.openpty()
+    with (
+        os.fdopen(ours, "rb", buffering=0) as terminal,
+        subprocess.Popen(
+            [NINELIVES, "demo", "--port", "0"],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"},
+        ) as demo,
+    ):
+        os.close(theirs)
+        shown = b""
+        while b"shop-server" not in shown or b"p99" not in shown:
+            shown += terminal.read(10_000)
+        demo.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # Linux says so when the other side is closed
+            while terminal.read(10_000):
+                pass
+        assert demo.wait(30) == 0
 
 
 def test_line_for_buf_curl_sets_a_parameter(demo):
