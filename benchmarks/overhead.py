@@ -1,6 +1,6 @@
 """What a unary call costs more with us than without: microseconds, and ratios to bare gRPC.
 
-    python benchmarks/overhead.py [--rounds 30] [--calls 200] [--callers 1]
+    python benchmarks/overhead.py [--rounds 300] [--calls 20] [--callers 1]
 
 The servers run in processes of their own. All variants take turns within each round, so that a slow
 moment of the machine hits them alike; a row is the median over the rounds of the time for one call,
@@ -333,8 +333,8 @@ async def _aio(address: str, options: argparse.Namespace) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--calls", type=int, default=200, help="calls of a variant in a round")
+    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--calls", type=int, default=20, help="calls of a variant in a round")
     parser.add_argument("--callers", type=int, default=1, help="threads or tasks that call at once")
     parser.add_argument("--serve", choices=SERVERS, help=argparse.SUPPRESS)
     options = parser.parse_args()

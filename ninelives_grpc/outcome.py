@@ -48,7 +48,8 @@ class Outcome:
     Attributes:
         kind: What it teaches.
         code: Status code; an exception that is no RPC error counts as UNKNOWN.
-        duration: Seconds from start to end; for a response stream, to its first message.
+        duration: Seconds from start to end; for a response stream, to its first message where a
+            policy asks for that. gRPC's own call objects do not tell.
         error: What the caller will get raised, or None.
         pushback: Seconds that the server asked to wait, `STOP_PUSHBACK`, or None.
         refusal: The refusal, when a policy of ours said no.

@@ -75,8 +75,8 @@ class ProtectedAioCall:
                 # Without headers of the server's it may be a failure whose code is on its way.
                 driver.execution.call.committed |= len(metadata) > 0
                 return metadata
-        ended = self._ended()
-        return Metadata() if ended is None else await _ask(ended.initial_metadata())
+        last = None if driver.execution.outcome.local else driver.attempt
+        return Metadata() if last is None else await last.initial_metadata()
 
     async def trailing_metadata(self) -> Metadata:
         """Return the trailing metadata of the last attempt, once the call is over."""
@@ -198,9 +198,10 @@ class StreamResponseCall(ProtectedAioCall, Generic[T]):
 
     async def read(self) -> Any:
         """Return the next message, or `grpc.aio.EOF`."""
-        self._keep_to_one_style(iterated=False)
         if self._attempt is not None:
             return await self._attempt.read()
+        if not self._driver.finished:
+            self._keep_to_one_style(iterated=False)
         try:
             return await self._first(iterated=False)
         except StopAsyncIteration:

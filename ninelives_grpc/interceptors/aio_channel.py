@@ -71,6 +71,7 @@ class ProtectedMethod:
         if plan.races and self.passed is not None:
             raise no_race_of_streams(stack, call)
         execution = Execution(plan, call, call.deadline)
+        driven = plan.repeats or (self.passed is not None and plan.timed)
         writes: Writes[Any] | None = None
         replay: AioReplay[Any] | None = None
 
@@ -91,7 +92,7 @@ class ProtectedMethod:
 
         try:
             step = execution.start(call.started)
-            if streams and (plan.repeats or step is not ATTEMPT):
+            if streams and (driven or step is not ATTEMPT):
                 writes = Writes() if request is None else None
                 replay = AioReplay(request if writes is None else writes, call)
             first = None
@@ -104,7 +105,7 @@ class ProtectedMethod:
             execution.cancel(call.started, error)
             stack.recorder.ended(call, execution.outcome, call.started)
             raise
-        if first is not None and not plan.repeats:
+        if first is not None and not driven:
             return self._pass(execution, first)
         driver = AioDriver(stack, execution, begin, self._loop)
         if first is None:

@@ -208,7 +208,7 @@ async def _start(
         execution.cancel(stack.clock.now(), error)
         stack.recorder.ended(call, execution.outcome, stack.clock.now())
         raise
-    if first is not None and not stack.plan.repeats:
+    if first is not None and not stack.plan.repeats and not (streaming and stack.plan.timed):
         first.add_done_callback(AioWatch(stack, execution, streaming=streaming).ended)
         return first
     if step is FINISH and execution.outcome.failed:

@@ -28,14 +28,14 @@ from ninelives_grpc.interceptors.serve import (
 from ninelives_grpc.interceptors.served_stream import ServedStream, lost
 from ninelives_grpc.interceptors.server import unary_response
 from ninelives_grpc.outcome import Code, Kind, Outcome, failed
-from ninelives_grpc.stacks.aio import drive, pause
+from ninelives_grpc.stacks.aio import go_on, pause
 from ninelives_grpc.stacks.execution import Execution
-from ninelives_grpc.stacks.step import FINISH, PAUSE
+from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from ninelives_grpc.call import Method
+    from ninelives_grpc.call import Call, Method
     from ninelives_grpc.routes import Routes
     from ninelives_grpc.stacks.stack import Stack
 
@@ -79,41 +79,81 @@ def protect(handler: Handler, stack: Stack, method: Method) -> Any:
     if inspect.isasyncgenfunction(behaviour):
         return generated(behaviour, stack, method)
     if inspect.iscoroutinefunction(behaviour):
-        return awaited(behaviour, stack, method)
+        return awaited(behaviour, stack, method, writes=handler.response_streaming)
     if handler.response_streaming:
         return threaded_stream(behaviour, stack, method)
     return Threaded(behaviour, stack, method)
 
 
 def awaited(
-    behaviour: Callable[..., Any], stack: Stack, method: Method
+    behaviour: Callable[..., Any], stack: Stack, method: Method, *, writes: bool
 ) -> Callable[[Any, Any], Awaitable[Any]]:
     """Protect a coroutine function: one response, or a stream that it writes itself."""
     clock, plan, recorder = stack.clock, stack.plan, stack.recorder
+    replaceable = writes and plan.repeats
 
     async def protected(request: Any, context: Any) -> Any:
         call = served_call(stack, method, request, context)
         execution = Execution(plan, call, call.deadline)
+        told = WatchedContext(context, call) if replaceable else context
 
         async def attempt(row: Execution, _: float) -> Outcome:
             enter(stack, row, context)
+            limit, work = own_limit(row), behaviour(request, told)
             try:
-                response = await _within(own_limit(row), stack, behaviour(request, context))
+                response = await (work if limit is None else _within(limit, stack, work))
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
                 return _raised(error, row, stack, context)
             outcome = answered(context.code())
             outcome.value = response
             return outcome
 
+        now = call.started
         try:
-            now = await drive(execution, attempt, clock, call.started)
-        except BaseException:
-            recorder.ended(call, execution.outcome, clock.now())
+            step = execution.start(now)
+            if step is ATTEMPT and execution.child is None:
+                # As `go_on` would, but this is the path of every call, and mostly all of it.
+                outcome = await attempt(execution, now)
+                ended = clock.now()
+                outcome.duration = ended - now
+                now = ended
+                step = execution.settle(outcome, now)
+                del outcome
+            if step is not FINISH:
+                now = await go_on(execution, step, attempt, clock, now)
+        except BaseException as error:
+            now = clock.now()
+            execution.cancel(now, error)
+            recorder.ended(call, execution.outcome, now)
             raise
         recorder.ended(call, execution.outcome, now)
-        return await _result_of(execution, stack, context)
+        if execution.outcome.code is Code.OK and not replaceable:
+            return execution.outcome.value
+        response = await _result_of(execution, stack, context)
+        if replaceable and execution.outcome.local:
+            for message in response:  # type: ignore[attr-defined]
+                await context.write(message)
+        return response
 
     return protected
+
+
+class WatchedContext:
+    """What gRPC gives a handler that writes its responses itself, and a note that it has."""
+
+    def __init__(self, context: Any, call: Call) -> None:
+        """Cover gRPC's context of a call."""
+        self._context = context
+        self._call = call
+
+    async def write(self, message: Any) -> None:
+        """Send one response; from then on nothing takes the handler's place."""
+        self._call.committed = True
+        await self._context.write(message)
+
+    def __getattr__(self, name: str) -> Any:
+        """Show everything else of gRPC's context."""
+        return getattr(self._context, name)
 
 
 def generated(
@@ -139,12 +179,14 @@ def generated(
             enter(stack, row, context)
             messages, limit, duration = behaviour(request, context), own_limit(row), None
             try:
-                while True:
-                    message = await _within(limit, stack, anext(messages))
+                while limit is None or clock.now() < limit:
+                    coming = anext(messages)
+                    message = await (coming if limit is None else _within(limit, stack, coming))
                     if duration is None:
                         duration = clock.now() - call.started
                     call.committed = True
                     yield message
+                outcome = failed(too_late(row, stack), 0.0)
             except StopAsyncIteration:
                 outcome = answered(context.code())
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
@@ -283,10 +325,8 @@ class ThreadContext:
         return getattr(self._context, name)
 
 
-async def _within(limit: float | None, stack: Stack, work: Awaitable[Any]) -> Any:
+async def _within(limit: float, stack: Stack, work: Awaitable[Any]) -> Any:
     """Await the work, within a limit of ours."""
-    if limit is None:
-        return await work
     scope = stack.clock.timeout(limit)
     try:
         async with scope:

@@ -37,8 +37,9 @@ class AioWatch:
         execution, now = self._execution, self._stack.clock.now()
         if execution.finished:
             return
-        # How long a stream lasts says nothing of how fast its server is.
-        duration = 0.0 if self._streaming else now - execution.call.started
+        # How long a stream lasts says nothing of how fast its server is, should that count now.
+        unknown = self._streaming and self._stack.plan.timed
+        duration = 0.0 if unknown else now - execution.call.started
         execution.settle(outcome_of(call, duration), now)
         self._stack.recorder.ended(execution.call, execution.outcome, now)
 

@@ -109,9 +109,12 @@ class ProtectedCall(grpc.RpcError, grpc.Call, Future, Generic[T]):
         return self._driver.cancel()
 
     def cancelled(self) -> bool:
-        """Tell whether it was cancelled."""
+        """Tell whether it was cancelled here: a server may end a call with that code too."""
         driver = self._driver
-        return driver.finished and driver.execution.outcome.code is Code.CANCELLED
+        if not driver.finished or driver.execution.outcome.code is not Code.CANCELLED:
+            return False
+        error = driver.execution.outcome.error
+        return error.cancelled() if isinstance(error, grpc.Future) else True
 
     def running(self) -> bool:
         """Tell whether it is under way."""

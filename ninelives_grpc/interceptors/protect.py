@@ -98,7 +98,7 @@ def _start(stack: Stack, call: Call, begin: Callable[[Execution], Any], *, strea
         if outcome.failed:
             return error_of(outcome, stack.name)
         return LocalAnswer(outcome.value, streaming=streaming)
-    if step is ATTEMPT and not stack.plan.repeats:
+    if step is ATTEMPT and not stack.plan.repeats and not (streaming and stack.plan.timed):
         try:
             started = begin(execution)
         except BaseException as error:

@@ -95,20 +95,23 @@ class Replay(Generic[T]):
         self._pulling = True
         # Without the lock: the application's iterator may take its time.
         self.changed.release()
-        error: BaseException | None = None
+        ended: BaseException | None = None
         try:
             message = next(self._source)
-        except BaseException as raised:  # noqa: BLE001 - it belongs to every attempt
-            error = raised
+        except StopIteration:
+            # Not the one that was raised: its traceback leads back to the messages.
+            ended = StopIteration()
+        except BaseException as error:  # noqa: BLE001 - it belongs to every attempt
+            ended = error
         finally:
             self.changed.acquire()
             self._pulling = False
             self.changed.notify_all()
-        if error is None:
+        if ended is None:
             self.buffer.keep(message)
             return
-        self.ended = self.ended or error
-        if not isinstance(error, StopIteration):
+        self.ended = self.ended or ended
+        if not isinstance(ended, StopIteration):
             # The stream can not be had again.
             self.call.committed = True
 

@@ -218,9 +218,14 @@ def status_of(code: Any) -> grpc.StatusCode:
 
 
 def own_limit(row: Execution) -> float | None:
-    """Return the deadline of a handler when it is ours, and earlier than the client's."""
+    """Return the deadline of a handler when it is ours, and clearly earlier than the client's.
+
+    gRPC rounds the timeouts it sends up, so a client's deadline of the same length is a bit later.
+    """
     deadline, given = row.deadline, row.call.deadline
-    return None if deadline is None or (given is not None and deadline >= given) else deadline
+    if deadline is None or (given is not None and deadline >= given - EARLY):
+        return None
+    return deadline
 
 
 def too_late(row: Execution, stack: Stack) -> TimedOut:

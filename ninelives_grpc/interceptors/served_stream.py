@@ -10,10 +10,12 @@ from ninelives_grpc.interceptors.serve import (
     ended,
     enter,
     leave,
+    own_limit,
     raised,
     result_of,
     served_call,
     stop_if_over,
+    too_late,
     until_over,
 )
 from ninelives_grpc.stacks.execution import Execution
@@ -55,6 +57,7 @@ class ServedStream:
         call = served_call(stack, method, request, context)
         self._execution = Execution(stack.plan, call, call.deadline)
         self._duration: float | None = None
+        self._limit: float | None = None
         self._go(self._execution.start(call.started))
 
     def __iter__(self) -> Self:
@@ -66,11 +69,12 @@ class ServedStream:
         execution = self._execution
         if execution.finished:
             return next(self._iterator)
-        token = enter(self._stack, execution.current(), self._context)
+        row = execution.current()
+        token = enter(self._stack, row, self._context)
         try:
-            message = next(self._iterator)
+            message = next(self._iterator) if self._limit is None else self._in_time(self._limit)
         except StopIteration:
-            outcome = ended(self._stack, execution.current(), self._context)
+            outcome = ended(self._stack, row, self._context)
         except Exception as error:  # noqa: BLE001 - it becomes the outcome
             outcome = raised(error, self._context.code(), execution.call)
         else:
@@ -82,6 +86,16 @@ class ServedStream:
             leave(token)
         self._settle(outcome)
         return next(self)
+
+    def _in_time(self, limit: float) -> Any:
+        """Return the next message of a handler that can only be stopped between two of them."""
+        now = self._stack.clock.now
+        if now() < limit:
+            message = next(self._iterator)
+            if now() < limit:
+                return message
+        close(self._iterator)
+        raise too_late(self._execution.current(), self._stack)
 
     def _settle(self, outcome: Outcome) -> None:
         now = self._stack.clock.now()
@@ -98,7 +112,9 @@ class ServedStream:
                 step = self._wait()
                 continue
             assert step is ATTEMPT
-            token = enter(stack, execution.current(), self._context)
+            row = execution.current()
+            self._limit = own_limit(row)
+            token = enter(stack, row, self._context)
             try:
                 self._iterator = iter(self._behaviour(self._request, self._context))
             except Exception as error:  # noqa: BLE001 - it becomes the outcome
@@ -141,11 +157,16 @@ def lost(stack: Stack, execution: Execution, iterator: object = None) -> None:
     """Give back what was admitted for a stream that nobody reads any more, unless that is done."""
     if execution.finished:
         return
-    close = getattr(iterator, "close", None)
     try:
-        if callable(close):
-            close()
+        close(iterator)
     finally:
         now = stack.clock.now()
         execution.cancel(now)
         stack.recorder.ended(execution.call, execution.outcome, now)
+
+
+def close(iterator: object) -> None:
+    """Let a generator run what it has to at its end."""
+    end = getattr(iterator, "close", None)
+    if callable(end):
+        end()

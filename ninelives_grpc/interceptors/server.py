@@ -15,7 +15,6 @@ from ninelives_grpc.interceptors.serve import (
     enter,
     leave,
     raised,
-    refuse,
     result_of,
     served_call,
     stop_if_over,
@@ -143,7 +142,11 @@ def pushed_responses(
                 settle(answered(context.code()))
             push(message)
 
-        _admit(execution, stack, context)
+        if not _admit(execution, stack, context):
+            for message in execution.outcome.value:  # type: ignore[attr-defined]
+                push(message)
+            push(None)
+            return
         if not context.add_callback(lambda: settle(cancelled())):
             settle(cancelled())
         try:
@@ -156,8 +159,8 @@ def pushed_responses(
     return protected
 
 
-def _admit(execution: Execution, stack: Stack, context: Any) -> None:
-    """Wait until a handler may start, or end the call that is refused."""
+def _admit(execution: Execution, stack: Stack, context: Any) -> bool:
+    """Wait until a handler may start, or end the call that is refused; False for a local answer."""
     call, clock = execution.call, stack.clock
     try:
         step = execution.start(call.started)
@@ -174,4 +177,5 @@ def _admit(execution: Execution, stack: Stack, context: Any) -> None:
         raise
     if step is FINISH:
         stack.recorder.ended(call, execution.outcome, clock.now())
-        refuse(execution, context)
+        result_of(execution, stack, context)
+    return step is not FINISH

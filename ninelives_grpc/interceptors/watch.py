@@ -55,8 +55,9 @@ class Watch:
         if ended is None:
             self._settle(cancelled(duration))
         else:
-            # How long a stream lasts says nothing of how fast its server is.
-            self._settle(outcome_of(ended, 0.0 if self._streaming else duration))
+            # How long a stream lasts says nothing of how fast its server is, should that count now.
+            unknown = self._streaming and self._stack.plan.timed
+            self._settle(outcome_of(ended, 0.0 if unknown else duration))
 
     def _settle(self, outcome: Outcome) -> None:
         execution, now = self._execution, self._stack.clock.now()

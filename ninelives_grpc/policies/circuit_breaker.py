@@ -176,6 +176,11 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
         self._circuit = self._new_circuit("")
         self._circuits = LeastRecentlyUsed(policy.max_keys, self._new_circuit)
 
+    @property
+    def timed(self) -> bool:
+        """Whether slow calls count: a stream is as slow as its first message."""
+        return self.policy.slow_call_duration is not None
+
     def admit(self, call: Call, now: float, deadline: float | None) -> Verdict:
         """Give leave for one attempt, or say why not and until when."""
         policy = self.policy

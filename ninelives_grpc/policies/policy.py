@@ -137,6 +137,11 @@ class Live(Generic[P]):
         self._subscribers: dict[str, list[Callable[[Any], None]]] = {}
 
     @property
+    def timed(self) -> bool:
+        """Whether it wants to know when the first message of a stream came."""
+        return False
+
+    @property
     def path(self) -> str:
         """Its address, `stack/policy`."""
         return f"{self.stack}/{self.name}"

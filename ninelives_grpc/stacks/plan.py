@@ -59,6 +59,11 @@ class Plan:
         self.attempts = leaf is None or any(plan.attempts for plan in inner)
         self.races = isinstance(leaf, RaceLeaf) or any(plan.races for plan in inner)
 
+    @property
+    def timed(self) -> bool:
+        """Whether a layer wants to know when the first message of a stream came."""
+        return any(layer.timed for layer in self.layers)
+
 
 class Compiler:
     """Turns the expression of one stack into a plan, and keeps the running policies it makes.

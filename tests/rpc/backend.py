@@ -1,29 +1,23 @@
 """A service on loopback that does what a test has written down, call by call.
 
-A `Backend` holds the script and what came of it. Its handlers exist in the three forms that gRPC
-knows: plain functions, coroutine functions with async generators, and stream handlers that read and
-write through their context.
+A `Backend` holds the script and what came of it; `handlers` serves it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 import time
 from collections import deque
-from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-import grpc
-from grpc import StatusCode, aio
-
-from ninelives_grpc import TimedOut, current_call
+from grpc import StatusCode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 PATIENCE = 20.0
 """Seconds after which something that has not happened will not happen any more."""
@@ -186,6 +180,10 @@ class Backend:
         """Wait until so many handlers have found that nobody waits for them."""
         self.wait_for(lambda: sum(visit.gone for visit in self.visits) >= count)
 
+    def wait_until_all_gone(self) -> None:
+        """Wait until every handler that was called has found that nobody waits for it."""
+        self.wait_for(lambda: all(visit.gone for visit in self.visits))
+
     def wait_until_ended(self, count: int = 1) -> None:
         """Wait until so many handlers have ended."""
         self.wait_for(lambda: sum(visit.ended for visit in self.visits) >= count)
@@ -207,144 +205,3 @@ def expected(kind: RpcKind, requests: Sequence[bytes], messages: int = 3) -> lis
     if kind.streams_responses:
         return [b"%d:%b" % (number, whole) for number in range(messages)]
     return [whole]
-
-
-def plain_handlers(backend: Backend) -> grpc.GenericRpcHandler:
-    """Return the service as plain functions."""
-
-    def serve(kind: RpcKind, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
-        visit, play = backend.begin(kind, context)
-        try:
-            if play.initial is not None:
-                context.send_initial_metadata(play.initial)
-            for request in requests if play.reads != 0 else ():
-                backend.take(visit, request)
-                if len(visit.requests) == play.reads:
-                    break
-            for number in range(play.messages if kind.streams_responses else 0):
-                yield message(number, visit)
-            if play.stalls:
-                context.add_callback(visit.leave)
-                backend.note(visit, stalled=True)
-                _wait(visit)
-            if play.raises is not None:
-                raise play.raises(play.details)
-            if play.trailing:
-                context.set_trailing_metadata(play.trailing)
-            if play.code is not StatusCode.OK:
-                context.abort(play.code, play.details)
-            if not kind.streams_responses:
-                yield visit.answer()
-        except CancelledError:
-            backend.note(visit, gone=True)
-        except (GeneratorExit, TimedOut):
-            backend.note(visit, gone=True)
-            raise
-        finally:
-            backend.note(visit, ended=True)
-
-    def make(kind: RpcKind) -> Any:
-        def requests_of(request: Any) -> Iterator[bytes]:
-            return request if kind.streams_requests else iter((request,))
-
-        def stream(request: Any, context: Any) -> Iterator[bytes]:
-            yield from serve(kind, requests_of(request), context)
-
-        def unary(request: Any, context: Any) -> bytes:
-            return b"".join(serve(kind, requests_of(request), context))
-
-        return stream if kind.streams_responses else unary
-
-    return _service(make)
-
-
-def _wait(visit: Visit) -> None:
-    """Wait for the test, as a handler does that asks now and then whether anyone waits for it."""
-    while True:
-        try:
-            return visit.gate.result(0.005)
-        except TimeoutError:
-            served = current_call()
-            if served is not None:
-                served.check()
-
-
-def async_handlers(
-    backend: Backend, *, reader_writer: bool = False
-) -> grpc.GenericRpcHandler:
-    """Return the service as coroutine functions, with async generators or reading and writing."""
-
-    async def serve(
-        kind: RpcKind, requests: AsyncIterator[bytes], context: Any
-    ) -> AsyncIterator[bytes]:
-        visit, play = backend.begin(kind, context)
-        try:
-            if play.initial is not None:
-                await context.send_initial_metadata(play.initial)
-            if play.reads != 0:
-                async for request in requests:
-                    backend.take(visit, request)
-                    if len(visit.requests) == play.reads:
-                        break
-            for number in range(play.messages if kind.streams_responses else 0):
-                yield message(number, visit)
-            if play.stalls:
-                backend.note(visit, stalled=True)
-                await asyncio.wrap_future(visit.gate)
-            if play.raises is not None:
-                raise play.raises(play.details)
-            if play.trailing:
-                context.set_trailing_metadata(play.trailing)
-            if play.code is not StatusCode.OK:
-                await context.abort(play.code, play.details)
-            if not kind.streams_responses:
-                yield visit.answer()
-        except (asyncio.CancelledError, GeneratorExit):
-            backend.note(visit, gone=True)
-            raise
-        finally:
-            backend.note(visit, ended=True)
-
-    async def read(context: Any) -> AsyncIterator[bytes]:
-        while (request := await context.read()) is not aio.EOF:
-            yield request
-
-    async def once(request: bytes) -> AsyncIterator[bytes]:
-        yield request
-
-    def make(kind: RpcKind) -> Any:
-        def requests_of(request: Any, context: Any) -> AsyncIterator[bytes]:
-            if not kind.streams_requests:
-                return once(request)
-            return read(context) if reader_writer else request
-
-        async def generate(request: Any, context: Any) -> AsyncIterator[bytes]:
-            async with contextlib.aclosing(
-                serve(kind, requests_of(request, context), context)
-            ) as messages:
-                async for message in messages:
-                    yield message
-
-        async def write(request: Any, context: Any) -> None:
-            async with contextlib.aclosing(
-                serve(kind, requests_of(request, context), context)
-            ) as messages:
-                async for message in messages:
-                    await context.write(message)
-
-        async def unary(request: Any, context: Any) -> bytes:
-            served = serve(kind, requests_of(request, context), context)
-            return b"".join([message async for message in served])
-
-        if not kind.streams_responses:
-            return unary
-        return write if reader_writer else generate
-
-    return _service(make)
-
-
-def _service(make: Callable[[RpcKind], Any]) -> grpc.GenericRpcHandler:
-    return grpc.method_handlers_generic_handler(
-        "test.Scripted",
-        {kind: getattr(grpc, f"{kind}_rpc_method_handler")(make(kind)) for kind in RpcKind},
-    )

@@ -149,9 +149,7 @@ class SyncClient:
             return (Style.ITERATE,)
         return (Style.CALL, Style.WITH_CALL, Style.FUTURE)
 
-    def start(
-        self, kind: RpcKind, style: Style, requests: Any = None, **options: Any
-    ) -> Running:
+    def start(self, kind: RpcKind, style: Style, requests: Any = None, **options: Any) -> Running:
         """Start a call; `options` are those of gRPC."""
         running = Running()
         CALLERS.submit(self._work, running, kind, style, requests, options)
@@ -210,9 +208,7 @@ class AioClient:
             return (Style.ITERATE,)
         return (Style.ITERATE, Style.READ_WRITE)
 
-    def start(
-        self, kind: RpcKind, style: Style, requests: Any = None, **options: Any
-    ) -> Running:
+    def start(self, kind: RpcKind, style: Style, requests: Any = None, **options: Any) -> Running:
         """Start a call; `options` are those of gRPC."""
         running = Running(canceller=self._loop.loop.call_soon_threadsafe)
         work = self._work(running, kind, style, requests or REQUESTS, options)

@@ -13,8 +13,9 @@ import pytest
 from ninelives_grpc import Registry, Stack, wrap_channel
 
 from . import clients, leaks, servers
-from .backend import PATIENCE, Backend, plain_handlers
+from .backend import PATIENCE, Backend
 from .clients import Client, LoopThread
+from .handlers import plain_handlers
 from .servers import Server, SyncServer
 
 if TYPE_CHECKING:

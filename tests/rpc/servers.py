@@ -12,11 +12,12 @@ import grpc
 
 from ninelives_grpc import aio, server_interceptor
 
-from .backend import Backend, async_handlers, plain_handlers
+from .handlers import async_handlers, plain_handlers
 
 if TYPE_CHECKING:
     from ninelives_grpc import Routes, Stack
 
+    from .backend import Backend
     from .clients import LoopThread
 
 WORKERS = 16
@@ -118,9 +119,11 @@ class Wire:
 
     Attributes:
         target: Where clients connect to.
+        carried: Bytes so far, both ways.
     """
 
     def __init__(self, target: str) -> None:
+        self.carried = 0
         host, _, port = target.rpartition(":")
         self._address = (host, int(port))
         self._listener = socket.create_server((LOOPBACK, 0))
@@ -152,13 +155,13 @@ class Wire:
                 for end in (near, far):
                     end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._sockets += [near, far]
-                self._begin(_carry, near, far)
-                self._begin(_carry, far, near)
+                self._begin(self._carry, near, far)
+                self._begin(self._carry, far, near)
 
-
-def _carry(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while chunk := source.recv(65536):
-            sink.sendall(chunk)
-    with contextlib.suppress(OSError):
-        sink.shutdown(socket.SHUT_RDWR)
+    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(65536):
+                self.carried += len(chunk)
+                sink.sendall(chunk)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)

@@ -53,9 +53,9 @@ def test_metadata_of_every_type_is_sent_with_every_attempt(
     running = client.start(*UNARY, metadata=make([("tenant", "a"), ("blob-bin", b"\x00\xff")]))
 
     assert running.result().error is None
-    assert [
-        (visit.metadata["tenant"], visit.metadata["blob-bin"]) for visit in backend.visits
-    ] == [("a", b"\x00\xff")] * 3
+    assert [(visit.metadata["tenant"], visit.metadata["blob-bin"]) for visit in backend.visits] == [
+        ("a", b"\x00\xff")
+    ] * 3
 
 
 @every_client
@@ -82,9 +82,7 @@ def test_pushback_is_waited_for_instead_of_the_backoff(
     backend: Backend,
 ) -> None:
     sink = MemorySink()
-    stack = new_stack(
-        Retry(3, initial_backoff=30.0, max_backoff=30.0, jitter="none"), sink=sink
-    )
+    stack = new_stack(Retry(3, initial_backoff=30.0, max_backoff=30.0, jitter="none"), sink=sink)
     client = connect(protected, stack)
     backend.plays(
         fail(StatusCode.UNAVAILABLE, pushback=60), fail(StatusCode.RESOURCE_EXHAUSTED, pushback=20)

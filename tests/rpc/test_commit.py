@@ -28,9 +28,7 @@ AT_ONCE: dict[str, Any] = {
     "jitter": "none",
     "budget": RetryBudget(cost=0.0, name="unlimited"),
 }
-LATE = Play(
-    initial=(("x-region", "one"),), stalls=True, messages=0, code=StatusCode.UNAVAILABLE
-)
+LATE = Play(initial=(("x-region", "one"),), stalls=True, messages=0, code=StatusCode.UNAVAILABLE)
 every_client = pytest.mark.parametrize("protected", PROTECTED)
 early_headers = pytest.mark.parametrize(
     # The headers of a unary call come with its end.

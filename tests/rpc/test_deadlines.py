@@ -41,7 +41,7 @@ def test_attempt_that_takes_too_long_is_repeated_while_the_call_has_time(
     new_stack: Callable[..., Stack],
     backend: Backend,
 ) -> None:
-    stack = new_stack(Timeout(30.0) + Retry(3, initial_backoff=0.0) + Timeout(0.1))
+    stack = new_stack(Timeout(30.0) + Retry(3, initial_backoff=0.0) + Timeout(0.2))
     client = connect(protected, stack)
     backend.plays(STALL, STALL, ANSWER)
 
@@ -82,7 +82,9 @@ def test_wait_that_would_outlast_the_deadline_is_not_begun(
     new_stack: Callable[..., Stack],
     backend: Backend,
 ) -> None:
-    client = connect(protected, new_stack(Retry(initial_backoff=30.0, max_backoff=30.0, jitter="none")))
+    client = connect(
+        protected, new_stack(Retry(initial_backoff=30.0, max_backoff=30.0, jitter="none"))
+    )
     backend.plays(DOWN)
     began = time.monotonic()
 

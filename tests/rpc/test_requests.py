@@ -112,7 +112,9 @@ def test_requests_are_taken_only_as_far_as_they_are_sent(
     client = connect(protected, new_stack(policies()))
     backend.plays(Play(reads=3))
 
-    client.start(kind, Style.ITERATE if kind.streams_responses else client.styles(kind)[0], endless()).result()
+    client.start(
+        kind, Style.ITERATE if kind.streams_responses else client.styles(kind)[0], endless()
+    ).result()
 
     # What fits the flow control window of the connection, and not much more.
     assert taken < 100

@@ -10,8 +10,9 @@ import pytest
 from . import clients, leaks, servers
 from .backend import Backend, RpcKind
 from .clients import AioClient, LoopThread, Style, SyncClient
-from .scenarios import CLIENT, SERVER, TABLE, Scenario, Session, cases
+from .scenarios import TABLE, Scenario, cases
 from .servers import Wire
+from .session import CLIENT, SERVER, Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
