@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from ninelives_grpc import Registry
@@ -13,3 +15,9 @@ def registry():
 @pytest.fixture
 def clock():
     return VirtualClock(1000.0)
+
+
+@pytest.fixture
+def unmeasured():
+    """An environment for processes that coverage must keep out of: it imports, and writes files."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}

@@ -425,7 +425,7 @@ print(AuditFile(Path(sys.argv[1])).verify().head.seq)
 """
 
 
-def test_a_copy_in_a_folder_that_cannot_be_written_to_is_read(audit_path):
+def test_a_copy_in_a_folder_that_cannot_be_written_to_is_read(audit_path, unmeasured):
     filled(audit_path)
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copy(audit_path, folder)
@@ -433,7 +433,11 @@ def test_a_copy_in_a_folder_that_cannot_be_written_to_is_read(audit_path):
         Path(folder).chmod(0o555)
 
         ended = subprocess.run(
-            [sys.executable, "-c", READER, copy], capture_output=True, text=True, check=False
+            [sys.executable, "-c", READER, copy],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=unmeasured,
         )
         Path(folder).chmod(0o755)
 

@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -343,21 +342,16 @@ def test_the_command_line_is_a_program_of_its_own(plane, tokens, shop):
     assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
 
 
-def test_help_is_quick_as_nothing_is_imported_for_it():
+def test_help_is_quick_as_nothing_is_imported_for_it(unmeasured):
     code = (
         "import sys; from ninelives_control.cli.group import run; run(['--help']);"
         "print(sorted({'grpc', 'pydantic', 'google', 'sqlite3'} & set(sys.modules)))"
     )
 
-    started = time.perf_counter()
-    ended = processes("--help")
-    taken = time.perf_counter() - started
     inside = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=unmeasured
     )
 
-    assert ended.returncode == 0
-    assert taken < 5
     assert inside.stdout.splitlines()[-1] == "[]"
 
 
