@@ -123,7 +123,8 @@ class LocalError(NinelivesError, grpc.RpcError, grpc.Call, Future):
         retry_after: float | None = None,
     ) -> None:
         """Hold what gRPC will be asked for."""
-        super().__init__(details)
+        # Not `super()`: for `AioLocalError` that would be `AioRpcError`, which wants other arguments.
+        Exception.__init__(self, details)
         self.stack = stack
         self.policy = policy
         self.retry_after = retry_after

@@ -97,7 +97,7 @@ class Visit:
     def __init__(self, method: str, context: Any) -> None:
         self.method = method
         self.at = time.monotonic()
-        self.metadata = dict(context.invocation_metadata())
+        self.metadata = dict(tuple(context.invocation_metadata()))
         self.peer = context.peer()
         self.requests: list[bytes] = []
         remaining = context.time_remaining()

@@ -133,7 +133,7 @@ class Running:
     def trailing(self) -> dict[str, str | bytes]:
         """Trailing metadata of the error."""
         assert isinstance(self.error, grpc.RpcError), repr(self.error)
-        return dict(self.error.trailing_metadata() or ())
+        return dict(tuple(self.error.trailing_metadata() or ()))
 
 
 class SyncClient:

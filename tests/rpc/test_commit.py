@@ -64,7 +64,7 @@ def test_headers_that_were_asked_for_commit_a_sync_call(
     start = method if kind.streams_responses else method.future
     call = start(_requests(kind))
 
-    headers = dict(call.initial_metadata())
+    headers = dict(tuple(call.initial_metadata()))
     backend.release()
 
     assert headers["x-region"] == "one"
@@ -140,7 +140,7 @@ def test_failure_without_headers_is_repeated_for_who_waits_for_headers_of_a_sync
 
         call = start(_requests(kind))
 
-        assert dict(call.initial_metadata()).get("x-region", "two") == "two"
+        assert dict(tuple(call.initial_metadata())).get("x-region", "two") == "two"
         messages = list(call) if kind.streams_responses else [call.result()]
         assert messages == expected(kind, REQUESTS)
 
@@ -156,7 +156,7 @@ async def test_failure_without_headers_is_repeated_for_who_waits_for_headers_of_
 
             call = getattr(channel, kind)(kind.path)(_aio_requests(kind))
 
-            assert dict(await call.initial_metadata()).get("x-region", "two") == "two"
+            assert dict(tuple(await call.initial_metadata())).get("x-region", "two") == "two"
             messages = [m async for m in call] if kind.streams_responses else [await call]
             assert messages == expected(kind, REQUESTS)
 

@@ -231,7 +231,10 @@ def test_handler_on_a_sync_server_may_cancel_its_own_call(
     serve_with: Callable[..., SyncClient], new_stack: Callable[..., Stack]
 ) -> None:
     def cancel(request: bytes, context: Any) -> bytes:
+        over = threading.Event()
+        context.add_callback(over.set)
         context.cancel()
+        assert over.wait(10)
         return request
 
     stack = new_stack(Bulkhead(8))
@@ -253,7 +256,7 @@ def test_context_of_a_protected_handler_has_what_it_always_has(
     def ask(request: bytes, context: Any) -> bytes:
         told.append(
             (
-                dict(context.invocation_metadata())["tenant"],
+                dict(tuple(context.invocation_metadata()))["tenant"],
                 context.peer().startswith("ipv4:"),
                 context.peer_identities(),
                 0 < context.time_remaining() < 11,
