@@ -123,7 +123,7 @@ class LocalError(NinelivesError, grpc.RpcError, grpc.Call, Future):
         retry_after: float | None = None,
     ) -> None:
         """Hold what gRPC will be asked for."""
-        # Not `super()`: for `AioLocalError` that would be `AioRpcError`, which wants other arguments.
+        # Not `super()`: that may be `AioRpcError`, which wants other arguments.
         Exception.__init__(self, details)
         self.stack = stack
         self.policy = policy
