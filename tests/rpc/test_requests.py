@@ -116,8 +116,8 @@ def test_requests_are_taken_only_as_far_as_they_are_sent(
         kind, Style.ITERATE if kind.streams_responses else client.styles(kind)[0], endless()
     ).result()
 
-    # What fits the flow control window of the connection, and not much more.
-    assert taken < 100
+    # What fits the flow control window of the connection, which grows, and not without end.
+    assert taken < 1000
 
 
 @sync_clients
