@@ -14,6 +14,7 @@ from ninelives_grpc.errors import (
     TimedOut,
     UnknownNameError,
 )
+from ninelives_grpc.lint import Finding
 from ninelives_grpc.outcome import Kind, Outcome
 from ninelives_grpc.parameters import Adaptive
 from ninelives_grpc.policies.budget import (
@@ -24,6 +25,8 @@ from ninelives_grpc.policies.budget import (
 )
 from ninelives_grpc.policies.bulkhead import Bulkhead
 from ninelives_grpc.policies.circuit_breaker import CircuitBreaker
+from ninelives_grpc.policies.fault import Fault
+from ninelives_grpc.policies.hedge import Hedge
 from ninelives_grpc.policies.rate_limit import RateLimit
 from ninelives_grpc.policies.respond import Respond
 from ninelives_grpc.policies.retry import Retry
@@ -44,6 +47,9 @@ __all__ = [
     "ConcurrencyBudget",
     "ConfigError",
     "Fallback",
+    "Fault",
+    "Finding",
+    "Hedge",
     "Kind",
     "Method",
     "NinelivesError",

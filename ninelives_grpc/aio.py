@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ninelives_grpc.environment import disabled
 from ninelives_grpc.interceptors.aio_client import interceptors
 from ninelives_grpc.interceptors.aio_server import AioServerInterceptor
 from ninelives_grpc.protection import wrap_channel
@@ -26,7 +27,7 @@ def client_interceptors(protection: Stack | Routes) -> list[aio.ClientIntercepto
     Raises:
         ConfigError: A stack has a policy that an interceptor can not carry out; says which.
     """
-    return interceptors(client_routes(protection))
+    return [] if disabled() else interceptors(client_routes(protection))
 
 
 def server_interceptor(protection: Stack | Routes) -> AioServerInterceptor:
@@ -38,4 +39,4 @@ def server_interceptor(protection: Stack | Routes) -> AioServerInterceptor:
     Raises:
         ConfigError: A stack has a policy that makes no sense on a server; says which.
     """
-    return AioServerInterceptor(server_routes(protection))
+    return AioServerInterceptor(Routes({}) if disabled() else server_routes(protection))

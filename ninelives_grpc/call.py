@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.errors import TimedOut
+from ninelives_grpc.idempotency import marked_idempotent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,7 +36,8 @@ class Method:
     Attributes:
         name: `package.Service/Method`, without the leading slash of the wire.
         side: Whether it is called or served here, or is no RPC at all.
-        idempotent: Whether it is known that repeating a call does no harm.
+        idempotent: Whether it is known that repeating a call does no harm: told so, or, of a method
+            that is called, marked `idempotency_level` in its `.proto`.
     """
 
     __slots__ = ("idempotent", "name", "side")
@@ -44,7 +46,7 @@ class Method:
         """Name a method; the name may be in the wire's form."""
         self.name = name.removeprefix("/")
         self.side = side
-        self.idempotent = idempotent
+        self.idempotent = idempotent or (side is Side.CLIENT and marked_idempotent(self.name))
 
     def __repr__(self) -> str:
         """Show the name."""

@@ -6,6 +6,7 @@ NinelivesError
 ├── RevisionError                      the parameter has changed since it was read
 ├── MissingExtraError(ImportError)     an optional part is not installed: prints the pip command
 └── LocalError(grpc.RpcError)          a call that ended here, not at the server
+    ├── InjectedError                  a `Fault` made it up
     ├── Refused                        a policy said no, and the call never left
     └── TimedOut(TimeoutError)         our own time limit ran out
 
@@ -247,6 +248,10 @@ class AioLocalError(LocalError, AioRpcError):
     def initial_metadata(self) -> Metadata:  # type: ignore[override]
         """Return nothing: no server has answered."""
         return Metadata()
+
+
+class InjectedError(AioLocalError):
+    """A failure that a `Fault` has made up; classified as if the backend had sent it."""
 
 
 class AioRefused(AioLocalError, Refused):

@@ -13,6 +13,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from ninelives_grpc.forking import afresh_in_children
+
 if TYPE_CHECKING:
     from ninelives_grpc.parameters import Value
     from ninelives_grpc.sinks.sink import Sink
@@ -232,6 +234,43 @@ class RaceWon(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HedgeStarted(Event):
+    """Another attempt was started while the call was under way; `hedge` counts from 1.
+
+    It came `after` so many seconds, because of a failure with `code`, or "" when none had come.
+    """
+
+    hedge: int
+    after: float
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HedgeWon(Event):
+    """A hedge answered before the first attempt did; `hedge` counts from 1."""
+
+    hedge: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HedgeRefused(Event):
+    """Another attempt was due, and was not made.
+
+    `reason` is budget, deadline, pushback, or refused when a policy inside said no or not yet.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultInjected(Event):
+    """A call is delayed, and then fails with `code`, or goes on if that is ""."""
+
+    delay: float
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Responded(Event):
     """A local answer was given instead of the backend's."""
 
@@ -264,6 +303,11 @@ class Emitter:
         self.sink: Sink | None = None
         self.routine = False
         self.counts: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
+        afresh_in_children(self)
+
+    def start_afresh(self) -> None:
+        """Make a new lock: a thread that a forked child does not have may hold the old one."""
         self._lock = threading.Lock()
 
     def attach(self, sink: Sink | None) -> None:

@@ -144,7 +144,9 @@ def succeeded(duration: float, value: object = None) -> Outcome:
 
 
 def refused(refusal: Refusal) -> Outcome:
-    """Return the outcome of an attempt that one of our policies refused."""
+    """Return the outcome of an attempt that one of our policies refused, or let fail."""
+    if refusal.failure is not None:
+        return failed(refusal.failure, refusal.waited)
     return Outcome(Kind.IGNORED, refusal.code, 0.0, None, None, refusal)
 
 

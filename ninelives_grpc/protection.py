@@ -1,4 +1,8 @@
-"""The entry points: how a stack, or routes to several, is attached to sync channels and servers."""
+"""The entry points: how a stack, or routes to several, is attached to sync channels and servers.
+
+With `NINELIVES_DISABLED=1` in the environment they attach nothing, and calls pass untouched. That
+is asked when a channel is wrapped or an interceptor made, and not again.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from typing import TYPE_CHECKING, overload
 
 import grpc
 
+from ninelives_grpc.environment import disabled
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.interceptors.aio_channel import ProtectedAioChannel
 from ninelives_grpc.interceptors.channel import ProtectedChannel
@@ -26,7 +31,7 @@ def client_interceptors(protection: Stack | Routes) -> list[ClientInterceptor]:
     Raises:
         ConfigError: A stack has a policy that an interceptor can not carry out; says which.
     """
-    return [ClientInterceptor(client_routes(protection))]
+    return [] if disabled() else [ClientInterceptor(client_routes(protection))]
 
 
 def server_interceptor(protection: Stack | Routes) -> ServerInterceptor:
@@ -38,7 +43,7 @@ def server_interceptor(protection: Stack | Routes) -> ServerInterceptor:
     Raises:
         ConfigError: A stack has a policy that makes no sense on a server; says which.
     """
-    return ServerInterceptor(server_routes(protection))
+    return ServerInterceptor(Routes({}) if disabled() else server_routes(protection))
 
 
 @overload
@@ -55,7 +60,8 @@ def wrap_channel(
     """Return a channel, sync or asyncio like the given one, whose calls pass through a stack.
 
     It is faster than interceptors, keeps cancellation and `close` as on a bare channel, and can
-    send calls to another `Target`. Closing either channel closes both.
+    send calls to another `Target`. Closing either channel closes both. With `NINELIVES_DISABLED=1`
+    in the environment it is the given channel itself.
 
     Args:
         channel: The channel to protect.
@@ -64,10 +70,12 @@ def wrap_channel(
     Raises:
         ConfigError: It is not a channel.
     """
+    if not isinstance(channel, grpc.Channel | grpc.aio.Channel):
+        msg = f"must be a grpc.Channel or a grpc.aio.Channel, not {channel!r}"
+        raise ConfigError(msg, path="wrap_channel: channel")
+    if disabled():
+        return channel
     routes = client_routes(protection)
     if isinstance(channel, grpc.aio.Channel):
         return ProtectedAioChannel(channel, routes)
-    if isinstance(channel, grpc.Channel):
-        return ProtectedChannel(channel, routes)
-    msg = f"must be a grpc.Channel or a grpc.aio.Channel, not {channel!r}"
-    raise ConfigError(msg, path="wrap_channel: channel")
+    return ProtectedChannel(channel, routes)

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.errors import UnknownNameError
+from ninelives_grpc.forking import afresh_in_children
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,11 @@ class Registry:
         self._meter_provider = meter_provider
         self._stacks: dict[str, Stack] = {}
         self._sinks: tuple[Sink, ...] = ()
+        self._lock = threading.Lock()
+        afresh_in_children(self)
+
+    def start_afresh(self) -> None:
+        """Make a new lock: a thread that a forked child does not have may hold the old one."""
         self._lock = threading.Lock()
 
     def add(self, stack: Stack) -> None:

@@ -1,8 +1,13 @@
-"""Tools for tests: a clock that only moves when told to, and a sink that remembers.
+"""Tools for tests: a clock that only moves when told to, a sink that remembers, a scripted backend.
 
 clock = VirtualClock()
 sink = MemorySink(routine=True)
 stack = Stack("test", Retry(3) + CircuitBreaker(), clock=clock, sink=sink, registry=Registry())
+with ScriptedBackend() as backend:
+    backend.script("/shop.Cart/Get", fail(StatusCode.UNAVAILABLE), answer(Cart()))
+    channel = wrap_channel(grpc.insecure_channel(backend.target), stack)
+    ...
+assert_settled(stack)
 """
 
 from __future__ import annotations
@@ -13,12 +18,29 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
+from ninelives_grpc.scripted import (
+    ReceivedCall,
+    Reply,
+    ScriptedBackend,
+    answer,
+    assert_settled,
+    fail,
+)
 from ninelives_grpc.sinks.memory import MemorySink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MemorySink", "VirtualClock"]
+__all__ = [
+    "MemorySink",
+    "ReceivedCall",
+    "Reply",
+    "ScriptedBackend",
+    "VirtualClock",
+    "answer",
+    "assert_settled",
+    "fail",
+]
 
 
 class VirtualClock:
@@ -61,11 +83,13 @@ class VirtualClock:
         self._waiting.append(until)
         try:
             while self._at < until:
+                # Somebody who has just come to the end of a wait gets the same chance again.
+                since = self._at
                 for _ in range(_PATIENCE):
                     if woken.is_set():
                         return
                     await asyncio.sleep(0)
-                if until == min(self._waiting):
+                if since == self._at and until == min(self._waiting):
                     self._jump(min((until, *self._timeouts.values())))
         finally:
             self._waiting.remove(until)

@@ -49,6 +49,8 @@ class ProtectedMethod:
         self.stack = stack
         self._lifetime = lifetime
         self._method = Method(method, side=Side.CLIENT)
+        streams = self.streams_requests or self.passed is not None
+        self._plan = stack.plan.of_method(self._method, streams=streams)
         self._inner = make(channel)
         self._make = make
         self._loop: asyncio.AbstractEventLoop = channel._loop  # type: ignore[attr-defined]
@@ -65,7 +67,7 @@ class ProtectedMethod:
         compression: grpc.Compression | None = None,
     ) -> Any:
         stack, streams = self.stack, self.streams_requests
-        plan, lifetime = stack.plan, self._lifetime
+        plan, lifetime = self._plan, self._lifetime
         message = None if streams else request
         call = new_call(self._method, self._now(), timeout, metadata, message, lifetime)
         if plan.races and self.passed is not None:

@@ -17,7 +17,7 @@ from ninelives_grpc.interceptors.aio_driver import AioDriver
 from ninelives_grpc.interceptors.aio_replay import AioReplay
 from ninelives_grpc.interceptors.aio_watch import AioWatch
 from ninelives_grpc.interceptors.attempts import aio_metadata, new_call, time_left
-from ninelives_grpc.interceptors.client import refuse_targets
+from ninelives_grpc.interceptors.client import refuse_targets, route
 from ninelives_grpc.interceptors.protect import no_race_of_streams
 from ninelives_grpc.stacks.aio import pause
 from ninelives_grpc.stacks.edge import error_of
@@ -27,7 +27,9 @@ from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from ninelives_grpc.interceptors.client import Route
     from ninelives_grpc.routes import Routes
+    from ninelives_grpc.stacks.plan import Plan
     from ninelives_grpc.stacks.stack import Stack
 
     Continuation = Callable[[aio.ClientCallDetails, Any], Awaitable[Any]]
@@ -47,7 +49,7 @@ class Adapter:
         for routed in routes.stacks:
             refuse_targets(routed)
         self._routes = routes
-        self._methods: dict[Any, tuple[Method, Stack | None]] = {}
+        self._methods: dict[Any, Route] = {}
 
     async def _intercept(
         self,
@@ -59,8 +61,9 @@ class Adapter:
         streams_requests: bool,
         streams_responses: bool,
     ) -> Any:
-        method, stack = self._route(details.method)
-        if stack is None:
+        streams = streams_requests or streams_responses
+        method, stack, plan = self._route(details.method, streams=streams)
+        if stack is None or plan is None:
             return await continuation(details, request)
         call = new_call(
             method,
@@ -69,7 +72,6 @@ class Adapter:
             details.metadata,
             None if streams_requests else request,
         )
-        plan = stack.plan
         if plan.races and streams_responses:
             raise no_race_of_streams(stack, call)
         replay = AioReplay(request, call) if streams_requests and plan.repeats else None
@@ -89,7 +91,7 @@ class Adapter:
             return attempt
 
         try:
-            started = await _start(stack, call, begin, protected, streaming=streams_responses)
+            started = await _start(stack, plan, call, begin, protected, streaming=streams_responses)
         except BaseException:
             if replay is not None:
                 replay.close()
@@ -98,13 +100,14 @@ class Adapter:
             started.add_done_callback(lambda _: replay.close())
         return started
 
-    def _route(self, path: Any) -> tuple[Method, Stack | None]:
+    def _route(self, path: Any, *, streams: bool) -> Route:
         found = self._methods.get(path)
         if found is None:
             if len(self._methods) >= _MAX_METHODS:
                 self._methods.clear()
             name = path.decode() if isinstance(path, bytes) else path
-            found = self._methods[path] = (Method(name, side=Side.CLIENT), self._routes(name))
+            method = Method(name, side=Side.CLIENT)
+            found = self._methods[path] = route(method, self._routes(name), streams=streams)
         return found
 
 
@@ -188,6 +191,7 @@ def interceptors(routes: Routes) -> list[aio.ClientInterceptor]:
 
 async def _start(
     stack: Stack,
+    plan: Plan,
     call: Call,
     begin: Callable[[Execution, float], Awaitable[Any]],
     protected: type[aio_calls.ProtectedAioCall],
@@ -195,7 +199,7 @@ async def _start(
     streaming: bool,
 ) -> Any:
     """Wait until a first attempt may start, start it, and return its call object."""
-    execution = Execution(stack.plan, call, call.deadline)
+    execution = Execution(plan, call, call.deadline)
     try:
         step = execution.start(call.started)
         while step is PAUSE:
@@ -208,7 +212,7 @@ async def _start(
         execution.cancel(stack.clock.now(), error)
         stack.recorder.ended(call, execution.outcome, stack.clock.now())
         raise
-    if first is not None and not stack.plan.repeats and not (streaming and stack.plan.timed):
+    if first is not None and not plan.repeats and not (streaming and plan.timed):
         first.add_done_callback(AioWatch(stack, execution, streaming=streaming).ended)
         return first
     if step is FINISH and execution.outcome.failed:

@@ -188,7 +188,7 @@ class AioDriver:
                 attempt = await attempt
         except Exception as error:  # noqa: BLE001 - the channel was closed in the meantime
             return cancelled(0.0, error)
-        if not self.stack.plan.races:
+        if not self.execution.plan.races:
             self.attempt = attempt
             self._tell()
         try:
@@ -208,7 +208,7 @@ class AioDriver:
         self.finished = True
         execution = self.execution
         outcome = execution.outcome
-        if self.stack.plan.races and not outcome.local:
+        if self.execution.plan.races and not outcome.local and outcome.value is not None:
             self.attempt = outcome.value
         self.stack.recorder.ended(execution.call, outcome, now)
         if self._changed is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc import aio
 
-from ninelives_grpc.errors import TimedOut, pushback_metadata
+from ninelives_grpc.errors import LocalError, pushback_metadata
 from ninelives_grpc.interceptors.scheduler import scheduler
 from ninelives_grpc.interceptors.serve import (
     EARLY,
@@ -19,6 +19,7 @@ from ninelives_grpc.interceptors.serve import (
     answered,
     behaviour_of,
     enter,
+    made_here,
     own_limit,
     raised,
     served_call,
@@ -27,6 +28,7 @@ from ninelives_grpc.interceptors.serve import (
 )
 from ninelives_grpc.interceptors.served_stream import ServedStream, lost
 from ninelives_grpc.interceptors.server import unary_response
+from ninelives_grpc.interceptors.within import LimitReachedError, within
 from ninelives_grpc.outcome import Code, Kind, Outcome, failed
 from ninelives_grpc.stacks.aio import go_on, pause
 from ninelives_grpc.stacks.execution import Execution
@@ -101,7 +103,7 @@ def awaited(
             enter(stack, row, context)
             limit, work = own_limit(row), behaviour(request, told)
             try:
-                response = await (work if limit is None else _within(limit, stack, work))
+                response = await (work if limit is None else within(limit, stack, work))
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
                 return _raised(error, row, stack, context)
             outcome = answered(context.code())
@@ -181,7 +183,7 @@ def generated(
             try:
                 while limit is None or clock.now() < limit:
                     coming = anext(messages)
-                    message = await (coming if limit is None else _within(limit, stack, coming))
+                    message = await (coming if limit is None else within(limit, stack, coming))
                     if duration is None:
                         duration = clock.now() - call.started
                     call.committed = True
@@ -325,26 +327,10 @@ class ThreadContext:
         return getattr(self._context, name)
 
 
-async def _within(limit: float, stack: Stack, work: Awaitable[Any]) -> Any:
-    """Await the work, within a limit of ours."""
-    scope = stack.clock.timeout(limit)
-    try:
-        async with scope:
-            return await work
-    except TimeoutError as error:
-        if scope.expired():
-            raise _LimitReachedError from error
-        raise
-
-
-class _LimitReachedError(Exception):
-    """A limit of ours ran out; never leaves this module."""
-
-
 def _raised(error: BaseException, row: Execution, stack: Stack, context: Any) -> Outcome:
     """Return the outcome of a handler that raised."""
     call = row.call
-    if isinstance(error, _LimitReachedError):
+    if isinstance(error, LimitReachedError):
         return failed(too_late(row, stack), 0.0)
     if isinstance(error, asyncio.CancelledError):
         call.committed = True
@@ -363,9 +349,9 @@ async def _result_of(execution: Execution, stack: Stack, context: Any) -> object
         await context.abort(refusal.code, refusal.details, pushback_metadata(refusal.retry_after))
     if error is None:
         return outcome.value
+    ours = made_here(outcome, stack)
     del execution.outcome, outcome
-    if isinstance(error, TimedOut) and error.stack in {"", stack.name}:
-        # A limit of this stack's, or what `current_call().check()` raises.
+    if isinstance(error, LocalError) and ours:
         await context.abort(error.code(), error.details())
     try:
         raise error

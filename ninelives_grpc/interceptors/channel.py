@@ -9,6 +9,7 @@ import grpc
 from ninelives_grpc.call import Method, Side
 from ninelives_grpc.interceptors.answer import LocalAnswer
 from ninelives_grpc.interceptors.attempts import new_call, request_metadata, time_left
+from ninelives_grpc.interceptors.iterated import call_object
 from ninelives_grpc.interceptors.protect import blocking, future, stream
 from ninelives_grpc.interceptors.replay import Replay
 from ninelives_grpc.lifetime import Lifetime
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ninelives_grpc.call import Call
     from ninelives_grpc.routes import Routes
     from ninelives_grpc.stacks.execution import Execution
+    from ninelives_grpc.stacks.plan import Plan
     from ninelives_grpc.stacks.stack import Stack
 
     Make = Callable[[grpc.Channel], Any]
@@ -35,6 +37,7 @@ class ProtectedMethod:
     """
 
     streams_requests = False
+    streams_responses = False
     stack: Stack
 
     def __init__(
@@ -44,6 +47,8 @@ class ProtectedMethod:
         self.stack = stack
         self._lifetime = lifetime
         self._method = Method(method, side=Side.CLIENT)
+        streams = self.streams_requests or self.streams_responses
+        self._plan = stack.plan.of_method(self._method, streams=streams)
         self._inner = make(channel)
         self._make = make
         self._now = stack.clock.now
@@ -59,7 +64,7 @@ class ProtectedMethod:
 
     def _start(
         self,
-        start: Callable[[Stack, Call, Callable[[Execution], Any]], Any],
+        start: Callable[[Stack, Plan, Call, Callable[[Execution], Any]], Any],
         name: str,
         request: Any,
         timeout: float | None,
@@ -76,19 +81,18 @@ class ProtectedMethod:
             None if streams else request,
             self._lifetime,
         )
-        replay = Replay(request, call) if streams and self.stack.plan.repeats else None
+        replay = Replay(request, call) if streams and self._plan.repeats else None
 
         def begin(row: Execution) -> Any:
             inner = self._inner if row.target is None else self._on(row.target)
             messages = request if replay is None else replay.attempt()
-            attempt = getattr(inner, name)(
-                messages, time_left(row, self._now()), request_metadata(call), *rest
-            )
+            left, headers = time_left(row, self._now()), request_metadata(call)
+            attempt = call_object(getattr(inner, name)(messages, left, headers, *rest))
             if replay is not None:
                 attempt.add_callback(messages.end)
             return attempt
 
-        started = start(self.stack, call, begin)
+        started = start(self.stack, self._plan, call, begin)
         if replay is not None and not started.add_callback(replay.close):
             replay.close()
         return started
@@ -107,7 +111,7 @@ class UnaryResponse(ProtectedMethod):
         compression: grpc.Compression | None = None,
     ) -> Any:
         rest = (credentials, wait_for_ready, compression)
-        if self.stack.plan.races:
+        if self._plan.races:
             return self.future(request, timeout, metadata, *rest).result()
         return self._block(request, timeout, metadata, rest, with_call=False).value
 
@@ -121,7 +125,7 @@ class UnaryResponse(ProtectedMethod):
         compression: grpc.Compression | None = None,
     ) -> tuple[Any, grpc.Call]:
         rest = (credentials, wait_for_ready, compression)
-        if self.stack.plan.races:
+        if self._plan.races:
             started = self.future(request, timeout, metadata, *rest)
             return started.result(), started
         outcome = self._block(request, timeout, metadata, rest, with_call=True)
@@ -151,10 +155,10 @@ class UnaryResponse(ProtectedMethod):
         *,
         with_call: bool,
     ) -> Outcome:
-        streams, stack = self.streams_requests, self.stack
+        streams, stack, plan = self.streams_requests, self.stack, self._plan
         message = None if streams else request
         call = new_call(self._method, self._now(), timeout, metadata, message, self._lifetime)
-        replay = Replay(request, call) if streams and stack.plan.repeats else None
+        replay = Replay(request, call) if streams and plan.repeats else None
 
         def attempt(row: Execution, now: float) -> Outcome:
             inner = self._inner if row.target is None else self._on(row.target)
@@ -172,15 +176,17 @@ class UnaryResponse(ProtectedMethod):
             return Outcome(Kind.SUCCESS, Code.OK, 0.0, None, None, None, value)
 
         if replay is None:
-            return blocking(stack, call, attempt)
+            return blocking(stack, plan, call, attempt)
         try:
-            return blocking(stack, call, attempt)
+            return blocking(stack, plan, call, attempt)
         finally:
             replay.close()
 
 
 class StreamResponse(ProtectedMethod):
     """Methods that return a stream."""
+
+    streams_responses = True
 
     def __call__(  # noqa: D102 - gRPC's signature and documentation
         self,

@@ -15,6 +15,7 @@ from ninelives_grpc.interceptors.attempts import (
     request_metadata,
     time_left,
 )
+from ninelives_grpc.interceptors.iterated import call_object
 from ninelives_grpc.interceptors.protect import blocking, future, stream
 from ninelives_grpc.interceptors.replay import Replay
 from ninelives_grpc.policies.policy import Role
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from ninelives_grpc.outcome import Outcome
     from ninelives_grpc.routes import Routes
     from ninelives_grpc.stacks.execution import Execution
+    from ninelives_grpc.stacks.plan import Plan
     from ninelives_grpc.stacks.stack import Stack
 
+    Route = tuple[Method, Stack | None, Plan | None]
+    """A method, what protects it, and how."""
     Continuation = Callable[[grpc.ClientCallDetails, Any], Any]
 
 _MAX_METHODS = 10_000
@@ -60,19 +64,22 @@ class ClientInterceptor(
         for routed in routes.stacks:
             refuse_targets(routed)
         self._routes = routes
-        self._methods: dict[str, tuple[Method, Stack | None]] = {}
+        self._unary: dict[str, Route] = {}
+        self._streams: dict[str, Route] = {}
 
     def intercept_unary_unary(
         self, continuation: Continuation, client_call_details: Any, request: Any
     ) -> Any:
         """Take a unary call through its stack."""
-        return self._unary(continuation, client_call_details, request, streams_requests=False)
+        return self._one_response(
+            continuation, client_call_details, request, streams_requests=False
+        )
 
     def intercept_stream_unary(
         self, continuation: Continuation, client_call_details: Any, request_iterator: Any
     ) -> Any:
         """Take a call with a request stream through its stack."""
-        return self._unary(
+        return self._one_response(
             continuation, client_call_details, request_iterator, streams_requests=True
         )
 
@@ -92,7 +99,7 @@ class ClientInterceptor(
             stream, continuation, client_call_details, request_iterator, streams_requests=True
         )
 
-    def _unary(
+    def _one_response(
         self, continuation: Continuation, details: Any, request: Any, *, streams_requests: bool
     ) -> Any:
         start = future if _returns_at_once(continuation) else _block
@@ -102,15 +109,16 @@ class ClientInterceptor(
 
     def _intercept(
         self,
-        start: Callable[[Stack, Call, Callable[[Execution], Any]], Any],
+        start: Callable[[Stack, Plan, Call, Callable[[Execution], Any]], Any],
         continuation: Continuation,
         details: Any,
         request: Any,
         *,
         streams_requests: bool,
     ) -> Any:
-        method, stack = self._route(details.method)
-        if stack is None:
+        streams = streams_requests or start is stream
+        method, stack, plan = self._route(details.method, streams=streams)
+        if stack is None or plan is None:
             return continuation(details, request)
         call = new_call(
             method,
@@ -119,7 +127,7 @@ class ClientInterceptor(
             details.metadata,
             None if streams_requests else request,
         )
-        replay = Replay(request, call) if streams_requests and stack.plan.repeats else None
+        replay = Replay(request, call) if streams_requests and plan.repeats else None
 
         def begin(row: Execution) -> Any:
             told = Details(
@@ -131,23 +139,30 @@ class ClientInterceptor(
                 details.compression,
             )
             messages = request if replay is None else replay.attempt()
-            attempt = continuation(told, messages)  # type: ignore[arg-type]
+            attempt = call_object(continuation(told, messages))  # type: ignore[arg-type]
             if replay is not None and (attempt.done() or not attempt.add_callback(messages.end)):
                 messages.end()
             return attempt
 
-        started = start(stack, call, begin)
+        started = start(stack, plan, call, begin)
         if replay is not None and (start is _block or not started.add_callback(replay.close)):
             replay.close()
         return started
 
-    def _route(self, path: str) -> tuple[Method, Stack | None]:
-        found = self._methods.get(path)
+    def _route(self, path: str, *, streams: bool) -> Route:
+        known = self._streams if streams else self._unary
+        found = known.get(path)
         if found is None:
-            if len(self._methods) >= _MAX_METHODS:
-                self._methods.clear()
-            found = self._methods[path] = (Method(path, side=Side.CLIENT), self._routes(path))
+            if len(known) >= _MAX_METHODS:
+                known.clear()
+            method = Method(path, side=Side.CLIENT)
+            found = known[path] = route(method, self._routes(path), streams=streams)
         return found
+
+
+def route(method: Method, stack: Stack | None, *, streams: bool) -> Route:
+    """Find the stack's plan for a method."""
+    return method, stack, None if stack is None else stack.plan.of_method(method, streams=streams)
 
 
 def refuse_targets(stack: Stack) -> None:
@@ -170,7 +185,7 @@ def _returns_at_once(continuation: Continuation) -> bool:
     return ".future." in getattr(continuation, "__qualname__", "")
 
 
-def _block(stack: Stack, call: Call, begin: Callable[[Execution], Any]) -> Any:
+def _block(stack: Stack, plan: Plan, call: Call, begin: Callable[[Execution], Any]) -> Any:
     """Make the call in this thread, and return gRPC's object of it, or the error."""
 
     def attempt(row: Execution, _: float) -> Outcome:
@@ -178,7 +193,7 @@ def _block(stack: Stack, call: Call, begin: Callable[[Execution], Any]) -> Any:
         return outcome_of(ended, 0.0, ended)
 
     try:
-        outcome = blocking(stack, call, attempt)
+        outcome = blocking(stack, plan, call, attempt)
     except grpc.RpcError as error:
         return error
     return LocalAnswer(outcome.value) if outcome.local else outcome.value

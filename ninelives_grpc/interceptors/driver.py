@@ -71,6 +71,12 @@ class Driver:
         try:
             with self.lock:
                 self._go(step)
+        except BaseException as error:
+            with self.lock:
+                self._abandon_branches()
+                self.execution.cancel(self._stack.clock.now(), error)
+                self._finish()
+            raise
         finally:
             self._report()
 
@@ -178,6 +184,7 @@ class Driver:
             self._go(decide())
         except Exception as error:
             _LOGGER.exception("a policy failed for %s", self.execution.call.method.name)
+            self._abandon_branches()
             self.execution.cancel(self._stack.clock.now(), error)
             self._finish()
 
@@ -208,38 +215,61 @@ class Driver:
             self._guard(lambda: self.execution.resume(self._stack.clock.now()))
         self._report()
 
-    def _race(self) -> Step:
-        now = self._stack.clock.now()
-        step = PENDING
-        for row in self.execution.current().branches:
-            branch = Driver(self._stack, row, self._begin, self)
+    def _race(self, step: Step = PENDING) -> Step:
+        """Start the branches that a race has and that do not run yet, until it is decided."""
+        row = self.execution.current()
+        while step is PENDING and len(self._branches) < len(row.branches):
+            branch = Driver(self._stack, row.branches[len(self._branches)], self._begin, self)
             self._branches.append(branch)
-            branch._go(row.start(now))
+            branch._go(branch.execution.start(self._stack.clock.now()))
             if branch.finished:
                 step = self._branch_finished(branch)
-            if step is not PENDING:
-                break
+        if step is PENDING:
+            self._await_branch(row)
         return step
+
+    def _await_branch(self, row: Execution) -> None:
+        """See to it that a race is asked for another branch at its time."""
+        self._stop_waiting()
+        self._pause += 1
+        if row.next_branch is None:
+            return
+        due = partial(self._branch_due, self._pause)
+        delay = max(0.0, row.next_branch - self._stack.clock.now())
+        self._call_off = scheduler.later(delay, due)
+        if row.call.lifetime is not None:
+            self._stay = row.call.lifetime.on_close(self.cancel)
+
+    def _branch_due(self, pause: int) -> None:
+        with self.lock:
+            if self.finished or pause != self._pause:
+                return
+            self._guard(lambda: self._race(self.execution.branch_due(self._stack.clock.now())))
+        self._report()
 
     def _branch_finished(self, branch: Driver) -> Step:
         """Judge the race; the losers are cancelled once it is decided."""
+        row = self.execution.current()
         step = self.execution.branch_finished(branch.execution, self._stack.clock.now())
         if step is not PENDING:
-            winner = branch if not branch.execution.outcome.failed else self._branches[0]
-            self.attempt = winner.attempt
+            self._stop_waiting()
+            self._pause += 1
             for other in self._branches:
-                if not other.finished:
-                    other._abandon()
-                    other.finished = True
-            self._branches = []
+                if other.execution is row.winner:
+                    self.attempt = other.attempt
+            self._abandon_branches()
         return step
 
-    def _abandon(self) -> None:
-        """Cancel what is under way, and give back every permit."""
+    def _abandon_branches(self) -> None:
         for branch in self._branches:
             if not branch.finished:
                 branch._abandon()
-                branch.finished = True
+        self._branches = []
+
+    def _abandon(self) -> None:
+        """Cancel what is under way, and give back every permit."""
+        self._abandon_branches()
+        self._stop_waiting()
         self.execution.cancel(self._stack.clock.now())
         self.finished = True
         if self.attempt is not None:
@@ -262,7 +292,7 @@ class Driver:
                 return
             self._reported = True
             if parent is not None and not parent.finished and self in parent._branches:
-                parent._go(parent._branch_finished(self))
+                parent._guard(lambda: parent._race(parent._branch_finished(self)))
             callbacks, self._callbacks = self._callbacks, []
         if parent is not None:
             parent._report()

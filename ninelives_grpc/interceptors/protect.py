@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 
     from ninelives_grpc.call import Call
     from ninelives_grpc.outcome import Outcome
+    from ninelives_grpc.stacks.plan import Plan
     from ninelives_grpc.stacks.stack import Stack
 
 
-def blocking(stack: Stack, call: Call, attempt: Callable[[Execution, float], Outcome]) -> Outcome:
+def blocking(
+    stack: Stack, plan: Plan, call: Call, attempt: Callable[[Execution, float], Outcome]
+) -> Outcome:
     """Make the call in this thread, and return its outcome, or raise its error."""
-    execution, clock, now = Execution(stack.plan, call, call.deadline), stack.clock, call.started
+    execution, clock, now = Execution(plan, call, call.deadline), stack.clock, call.started
     try:
         step = execution.start(now)
         if step is ATTEMPT and execution.child is None:
@@ -53,26 +56,27 @@ def blocking(stack: Stack, call: Call, attempt: Callable[[Execution, float], Out
     return result_of(execution, stack.name)
 
 
-def future(stack: Stack, call: Call, begin: Callable[[Execution], Any]) -> Any:
+def future(stack: Stack, plan: Plan, call: Call, begin: Callable[[Execution], Any]) -> Any:
     """Start a call with a unary response, and return its call object.
 
     Args:
         stack: What protects it.
+        plan: The stack's plan for the method.
         call: The call.
         begin: Starts an attempt and returns gRPC's call object.
     """
-    return _start(stack, call, begin, streaming=False)
+    return _start(stack, plan, call, begin, streaming=False)
 
 
-def stream(stack: Stack, call: Call, begin: Callable[[Execution], Any]) -> Any:
+def stream(stack: Stack, plan: Plan, call: Call, begin: Callable[[Execution], Any]) -> Any:
     """Start a call with a response stream, and return its call object; `begin` as in `future`.
 
     Raises:
         ConfigError: The stack races, which is for unary responses.
     """
-    if stack.plan.races:
+    if plan.races:
         raise no_race_of_streams(stack, call)
-    return _start(stack, call, begin, streaming=True)
+    return _start(stack, plan, call, begin, streaming=True)
 
 
 def no_race_of_streams(stack: Stack, call: Call) -> ConfigError:
@@ -84,8 +88,15 @@ def no_race_of_streams(stack: Stack, call: Call) -> ConfigError:
     return ConfigError(msg, path=stack.name)
 
 
-def _start(stack: Stack, call: Call, begin: Callable[[Execution], Any], *, streaming: bool) -> Any:
-    execution = Execution(stack.plan, call, call.deadline)
+def _start(
+    stack: Stack,
+    plan: Plan,
+    call: Call,
+    begin: Callable[[Execution], Any],
+    *,
+    streaming: bool,
+) -> Any:
+    execution = Execution(plan, call, call.deadline)
     try:
         step = execution.start(call.started)
     except BaseException as error:
@@ -98,7 +109,7 @@ def _start(stack: Stack, call: Call, begin: Callable[[Execution], Any], *, strea
         if outcome.failed:
             return error_of(outcome, stack.name)
         return LocalAnswer(outcome.value, streaming=streaming)
-    if step is ATTEMPT and not stack.plan.repeats and not (streaming and stack.plan.timed):
+    if step is ATTEMPT and not plan.repeats and not (streaming and plan.timed):
         try:
             started = begin(execution)
         except BaseException as error:

@@ -1,6 +1,7 @@
 """Do something later, off the caller's thread: for sync futures and streams, which nobody waits in.
 
-One thread for the process, there only while something is due.
+One thread for the process, there only while something is due, and for a moment after that: a hedge
+is called off by most calls, and a thread for each of them would cost more than the call.
 """
 
 from __future__ import annotations
@@ -8,14 +9,17 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-import os
 import threading
 import time
 from typing import TYPE_CHECKING
 
+from ninelives_grpc.forking import afresh_in_children
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_LINGER = 0.02
+"""Seconds that the thread waits for something to do before it ends."""
 _LOGGER = logging.getLogger("ninelives_grpc")
 
 
@@ -24,9 +28,11 @@ class Scheduler:
 
     def __init__(self) -> None:
         """Start without a thread."""
-        self._renew()
+        self.start_afresh()
+        afresh_in_children(self)
 
-    def _renew(self) -> None:
+    def start_afresh(self) -> None:
+        """Begin with nothing due and no thread, as a forked child does."""
         # Reentrant, as garbage collection may call `later` from inside `later`.
         self._changed = threading.Condition(threading.RLock())
         self._due: list[tuple[float, int, Callable[[], None]]] = []
@@ -68,7 +74,10 @@ class Scheduler:
     def _next(self) -> Callable[[], None] | None:
         """Wait for what is due next; None when nothing is left to wait for."""
         with self._changed:
-            while self._due:
+            # Something may become due between the end of the wait and the lock.
+            while self._due or self._changed.wait(_LINGER) or self._due:
+                if not self._due:
+                    continue
                 remaining = self._due[0][0] - time.monotonic()
                 if remaining <= 0:
                     return heapq.heappop(self._due)[2]
@@ -78,4 +87,3 @@ class Scheduler:
 
 
 scheduler = Scheduler()
-os.register_at_fork(after_in_child=scheduler._renew)

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 
 from ninelives_grpc.call import Call, Method, ServedCall, Side, serving
-from ninelives_grpc.errors import ConfigError, TimedOut, pushback_metadata
+from ninelives_grpc.errors import (
+    ConfigError,
+    InjectedError,
+    LocalError,
+    TimedOut,
+    pushback_metadata,
+)
 from ninelives_grpc.lifetime import Lifetime
 from ninelives_grpc.outcome import Code, Kind, Outcome, cancelled, classify, failed
 from ninelives_grpc.policies.policy import Role
@@ -174,15 +180,26 @@ def result_of(execution: Execution, stack: Stack, context: Any) -> object:
     error = outcome.error
     if error is None:
         return outcome.value
+    ours = made_here(outcome, stack)
     del execution.outcome, outcome
-    if isinstance(error, TimedOut) and error.stack in {"", stack.name}:
-        # A limit of this stack's, or what `current_call().check()` raises.
+    if isinstance(error, LocalError) and ours:
         context.abort(error.code(), error.details())
     try:
         raise error
     finally:
         # Its traceback refers to this frame.
         del error
+
+
+def made_here(outcome: Outcome, stack: Stack) -> bool:
+    """Tell a limit or a fault of ours, or what `current_call().check()` raises, from a mistake.
+
+    A handler that lets out what its own client was told has failed with UNKNOWN, as ever.
+    """
+    error = outcome.error
+    if isinstance(error, InjectedError):
+        return outcome.code is error.code()
+    return isinstance(error, TimedOut) and error.stack in {"", stack.name}
 
 
 def answered(code: Any) -> Outcome:
@@ -208,6 +225,21 @@ def raised(error: BaseException, code: Any, call: Call) -> Outcome:
     if status is Code.CANCELLED:
         return cancelled(0.0, error)
     return Outcome(classify(status), status, 0.0, error)
+
+
+def raised_or_gone(error: BaseException, stack: Stack, row: Execution, context: Any) -> Outcome:
+    """Return the outcome of a sync handler that raised, perhaps as nobody waits for it any more.
+
+    A bare `RpcError` is what gRPC raises to who reads the requests of a call that is over, and a
+    `TimedOut` of no stack what `current_call().check()` does.
+    """
+    told = type(error) is grpc.RpcError or (isinstance(error, TimedOut) and not error.stack)
+    if not told or context.is_active():
+        return raised(error, context.code(), row.call)
+    row.call.committed = True
+    outcome = ended(stack, row, context)
+    outcome.error = outcome.error or error
+    return outcome
 
 
 def status_of(code: Any) -> grpc.StatusCode:
@@ -240,7 +272,7 @@ _BY_NUMBER: dict[Any, grpc.StatusCode] = {code.value[0]: code for code in grpc.S
 
 def _check(stack: Stack) -> None:
     plan = stack.plan
-    wrong = "&" if plan.races else ""
+    wrong = "Hedge" if plan.hedges else "&" if plan.races else ""
     for role, name in ((Role.RETRY, "Retry"), (Role.TARGET, "Target")):
         if role in plan.roles:
             wrong = name

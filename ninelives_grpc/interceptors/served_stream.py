@@ -11,7 +11,7 @@ from ninelives_grpc.interceptors.serve import (
     enter,
     leave,
     own_limit,
-    raised,
+    raised_or_gone,
     result_of,
     served_call,
     stop_if_over,
@@ -76,7 +76,7 @@ class ServedStream:
         except StopIteration:
             outcome = ended(self._stack, row, self._context)
         except Exception as error:  # noqa: BLE001 - it becomes the outcome
-            outcome = raised(error, self._context.code(), execution.call)
+            outcome = raised_or_gone(error, self._stack, row, self._context)
         else:
             if self._duration is None:
                 execution.call.committed = True
@@ -118,7 +118,7 @@ class ServedStream:
             try:
                 self._iterator = iter(self._behaviour(self._request, self._context))
             except Exception as error:  # noqa: BLE001 - it becomes the outcome
-                outcome = raised(error, self._context.code(), execution.call)
+                outcome = raised_or_gone(error, self._stack, row, self._context)
                 step = execution.settle(outcome, stack.clock.now())
             else:
                 return

@@ -15,6 +15,7 @@ from ninelives_grpc.interceptors.serve import (
     enter,
     leave,
     raised,
+    raised_or_gone,
     result_of,
     served_call,
     stop_if_over,
@@ -91,7 +92,7 @@ def unary_response(
             try:
                 response = behaviour(request, context)
             except Exception as error:  # noqa: BLE001 - it becomes the outcome
-                return raised(error, context.code(), call)
+                return raised_or_gone(error, stack, row, context)
             finally:
                 leave(token)
             outcome = ended(stack, row, context)

@@ -56,7 +56,7 @@ class Watch:
             self._settle(cancelled(duration))
         else:
             # How long a stream lasts says nothing of how fast its server is, should that count now.
-            unknown = self._streaming and self._stack.plan.timed
+            unknown = self._streaming and self._execution.plan.timed
             self._settle(outcome_of(ended, 0.0 if unknown else duration))
 
     def _settle(self, outcome: Outcome) -> None:

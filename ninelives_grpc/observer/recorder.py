@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from ninelives_grpc.events import RequestFailed, RequestSucceeded
+from ninelives_grpc.forking import afresh_in_children
 from ninelives_grpc.outcome import Code, Kind, Outcome
 from ninelives_grpc.windows.lru import LeastRecentlyUsed
 from ninelives_grpc.windows.sketch import bucket_of, quantile
@@ -107,6 +108,11 @@ class Recorder:
         self._names: set[str] = set()
         self._windows = LeastRecentlyUsed(_MAX_METHODS, lambda _: SlidingWindow())
         self._window = SlidingWindow()
+        afresh_in_children(self)
+
+    def start_afresh(self) -> None:
+        """Make a new lock: a thread that a forked child does not have may hold the old one."""
+        self._lock = threading.Lock()
 
     def ended(self, call: Call, outcome: Outcome, now: float) -> None:
         """Note a call that ended; on the path of every call."""

@@ -306,6 +306,11 @@ class ConcurrencyBudgetFlow(BudgetFlow[ConcurrencyBudget]):
         self._running = 0
         self._extra = 0
 
+    def start_afresh(self) -> None:
+        """Forget who runs."""
+        super().start_afresh()
+        self._running = self._extra = 0
+
     def begin(self, now: float) -> None:
         """Note that a call starts."""
         with self._lock:

@@ -88,6 +88,12 @@ class BulkheadGate(Gate[Bulkhead]):
         self._mean = 0.0
         self._queue: list[Place] = []
 
+    def start_afresh(self) -> None:
+        """Free every place, and forget who waits."""
+        super().start_afresh()
+        self.in_flight = 0
+        self._queue = []
+
     def admit(self, call: Call, now: float, deadline: float | None) -> Verdict:
         """Give a place, or a place in the queue."""
         policy = self.policy

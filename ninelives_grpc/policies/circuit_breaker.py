@@ -176,6 +176,12 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
         self._circuit = self._new_circuit("")
         self._circuits = LeastRecentlyUsed(policy.max_keys, self._new_circuit)
 
+    def start_afresh(self) -> None:
+        """Forget the probes under way."""
+        super().start_afresh()
+        for circuit in self._all():
+            circuit.probes = []
+
     @property
     def timed(self) -> bool:
         """Whether slow calls count: a stream is as slow as its first message."""

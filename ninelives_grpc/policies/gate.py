@@ -44,6 +44,10 @@ class Refusal:
 
     __slots__ = ("cause", "code", "details", "policy", "retry_after")
     admitted: ClassVar[bool] = False
+    failure: BaseException | None = None
+    """What the attempt is to fail with, when it only seems to have been made."""
+    waited = 0.0
+    """Seconds that it seems to have taken."""
 
     def __init__(
         self,

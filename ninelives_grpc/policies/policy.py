@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from ninelives_grpc import parameters
 from ninelives_grpc.errors import ConfigError, RevisionError, UnknownNameError
 from ninelives_grpc.events import ParameterChanged
+from ninelives_grpc.forking import afresh_in_children
 from ninelives_grpc.parameters import Adaptive, Change, option, policy
 from ninelives_grpc.stacks.algebra import Expression
 
@@ -135,6 +136,12 @@ class Live(Generic[P]):
         self._lock = threading.Lock()
         self._change_lock = threading.Lock()
         self._subscribers: dict[str, list[Callable[[Any], None]]] = {}
+        afresh_in_children(self)
+
+    def start_afresh(self) -> None:
+        """Make new locks, and forget calls under way: a forked child has none of their threads."""
+        self._lock = threading.Lock()
+        self._change_lock = threading.Lock()
 
     @property
     def timed(self) -> bool:

@@ -21,7 +21,7 @@ from ninelives_grpc.policies.policy import Live, Policy, Role
 if TYPE_CHECKING:
     from typing import Any
 
-    from ninelives_grpc.call import Call
+    from ninelives_grpc.call import Call, Method
     from ninelives_grpc.policies.policy import Address
 
 _LOGGER = logging.getLogger("ninelives_grpc")
@@ -68,6 +68,7 @@ class Retry(Policy):
         idempotent: Whether repeating is known to do no harm, for all methods or those named
             (`package.Service/Method`).
         codes: Status codes to repeat besides the ones above.
+        only_codes: Whether `codes` are all that is repeated, as with gRPC's own `retryPolicy`.
         on: Exception class or classes to repeat besides, or a function from the exception to
             whether to; for protected functions that raise no RPC errors.
         budget: What pays for repetitions; by default a `RetryBudget` for this stack. Give the same
@@ -96,6 +97,7 @@ class Retry(Policy):
     )
     idempotent: bool | Collection[str] = option(default=False)
     codes: Collection[Code] = option(default=())
+    only_codes: bool = option(default=False)
     on: Exceptions | Callable[[BaseException], bool] | None = option(default=None)
     budget: Budget | None = option(default=None)
 
@@ -105,16 +107,11 @@ class Retry(Policy):
 
     def conflict(self) -> str:
         """Say which option is not of the kind that is expected."""
-        if isinstance(self.idempotent, str):
-            return f"idempotent must be true, false or a list of methods, not {self.idempotent!r}"
-        for code in self.codes:
-            if not isinstance(code, Code):
-                return f"codes must be status codes, and {code!r} is none"
+        if not isinstance(self.only_codes, bool):
+            return f"only_codes must be true or false, not {self.only_codes!r}"
         if self.on is not None and not isinstance(self.on, tuple) and not callable(self.on):
             return f"on must be an exception class or classes, or a function, not {self.on!r}"
-        if self.budget is not None and not isinstance(self.budget, Budget):
-            return f"budget must be a budget, not {self.budget!r}"
-        return ""
+        return option_problem(self.idempotent, self.codes, self.budget)
 
 
 class Attempts:
@@ -189,20 +186,14 @@ class RetryFlow(Live[Retry]):
                 return Stop.DEADLINE
         return delay if call.pay(self.budget, now) else Stop.BUDGET
 
-    def _retryable(  # noqa: PLR0911 - one return a rule
-        self, policy: Retry, outcome: Outcome, call: Call
-    ) -> bool:
-        code = outcome.code
-        if code in DEFAULT_CODES or code in policy.codes or outcome.lost:
-            return True
-        if code is Code.RESOURCE_EXHAUSTED:
-            return outcome.pushback is not None
-        if code is Code.DEADLINE_EXCEEDED and outcome.timed_out:
-            return True
-        if code in IDEMPOTENT_CODES and _idempotent(policy, call):
+    def _retryable(self, policy: Retry, outcome: Outcome, call: Call) -> bool:
+        if policy.only_codes:
+            return outcome.code in policy.codes
+        idempotent = is_idempotent(policy.idempotent, call.method)
+        if may_pass(outcome, policy.codes, idempotent=idempotent):
             return True
         error, on = outcome.error, policy.on
-        if on is None or error is None:
+        if on is None or error is None or outcome.code is Code.RESOURCE_EXHAUSTED:
             return False
         if isinstance(on, type | tuple):
             return isinstance(error, on)
@@ -213,11 +204,37 @@ class RetryFlow(Live[Retry]):
             return False
 
 
-def _idempotent(policy: Retry, call: Call) -> bool:
-    told = policy.idempotent
+def is_idempotent(told: bool | Collection[str], method: Method) -> bool:
+    """Tell whether a method is known to be idempotent: told so here, or by itself."""
     if isinstance(told, bool):
-        return told or call.method.idempotent
-    return call.method.name in told or call.method.idempotent
+        return told or method.idempotent
+    return method.name in told or method.idempotent
+
+
+def may_pass(outcome: Outcome, codes: Collection[Code], *, idempotent: bool) -> bool:
+    """Tell whether a failure may be over at the next attempt, and another one does no harm."""
+    code = outcome.code
+    if code in DEFAULT_CODES or code in codes or outcome.lost:
+        return True
+    if code is Code.RESOURCE_EXHAUSTED:
+        return outcome.pushback is not None
+    if code is Code.DEADLINE_EXCEEDED and outcome.timed_out:
+        return True
+    return idempotent and code in IDEMPOTENT_CODES
+
+
+def option_problem(
+    idempotent: bool | Collection[str], codes: Collection[Code], budget: Budget | None
+) -> str:
+    """Say which option of a policy that makes extra attempts is not of the kind expected."""
+    if isinstance(idempotent, str) or not isinstance(idempotent, bool | Collection):
+        return f"idempotent must be true, false or a list of methods, not {idempotent!r}"
+    for code in codes:
+        if not isinstance(code, Code):
+            return f"codes must be status codes, and {code!r} is none"
+    if budget is not None and not isinstance(budget, Budget):
+        return f"budget must be a budget, not {budget!r}"
+    return ""
 
 
 def _wait(attempts: Attempts, policy: Retry, outcome: Outcome) -> float | None:

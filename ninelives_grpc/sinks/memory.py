@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
+from ninelives_grpc.forking import afresh_in_children
 from ninelives_grpc.sinks.sink import Sink
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ class MemorySink(Sink):
         self._size = size
         self._events: dict[str, deque[tuple[int, Event]]] = {}
         self._number = 0
+        self._lock = threading.Lock()
+        afresh_in_children(self)
+
+    def start_afresh(self) -> None:
+        """Make a new lock: a thread that a forked child does not have may hold the old one."""
         self._lock = threading.Lock()
 
     def emit(self, event: Event) -> None:

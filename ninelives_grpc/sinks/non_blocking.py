@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
-import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
+from ninelives_grpc.forking import afresh_in_children
 from ninelives_grpc.sinks.sink import Sink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ninelives_grpc.events import Event
 
 _LOGGER = logging.getLogger("ninelives_grpc")
@@ -41,7 +38,7 @@ class NonBlockingSink(Sink):
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closing = False
-        os.register_at_fork(after_in_child=_weakly(self))
+        afresh_in_children(self)
 
     def emit(self, event: Event) -> None:
         """Put the event into the queue, or count it as dropped."""
@@ -67,7 +64,7 @@ class NonBlockingSink(Sink):
             thread.join()
         self._sink.close()
 
-    def _start_afresh(self) -> None:
+    def start_afresh(self) -> None:
         """Begin with nothing; a forked child has no thread, and its parent delivers the queue."""
         self._queue = deque()
         self._changed = threading.Condition()
@@ -87,15 +84,3 @@ class NonBlockingSink(Sink):
             except Exception:
                 self.failed += 1
                 _LOGGER.exception("a sink failed on %s", event.name)
-
-
-def _weakly(sink: NonBlockingSink) -> Callable[[], None]:
-    """Make the fork hook, which is there for ever, without keeping the sink for ever."""
-    reference = weakref.ref(sink)
-
-    def renew() -> None:
-        alive = reference()
-        if alive is not None:
-            alive._start_afresh()
-
-    return renew

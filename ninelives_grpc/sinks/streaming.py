@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
+from ninelives_grpc.forking import afresh_in_children
 from ninelives_grpc.sinks.sink import Sink, SinkError
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ class Subscription:
         self._notify = notify
         self._events: deque[Event] = deque()
         self._size = size
+        self._lock = threading.Lock()
+        afresh_in_children(self)
+
+    def start_afresh(self) -> None:
+        """Make a new lock: a thread that a forked child does not have may hold the old one."""
         self._lock = threading.Lock()
 
     def put(self, event: Event) -> None:
@@ -63,6 +69,11 @@ class StreamingSink(Sink):
         """Start with none; `routine` says whether any may ask for routine events."""
         self.routine = routine
         self._subscriptions: tuple[Subscription, ...] = ()
+        self._lock = threading.Lock()
+        afresh_in_children(self)
+
+    def start_afresh(self) -> None:
+        """Make a new lock: a thread that a forked child does not have may hold the old one."""
         self._lock = threading.Lock()
 
     @property

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -124,8 +126,8 @@ async def pause(execution: Execution, clock: Clock) -> None:
 
 
 def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:
-    """Wake a task from any thread; its loop may be gone by now, and then nobody waits."""
-    if not loop.is_closed():
+    """Wake a task from any thread; its loop may be closed by now, and then nobody waits."""
+    with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(woken.set)
 
 
@@ -135,19 +137,32 @@ async def _race(
     clock: Clock,
 ) -> Step:
     """Run each branch in a task; losers are cancelled, and not waited for."""
-    tasks = {
-        asyncio.ensure_future(drive(branch, attempt, clock, clock.now())): branch
-        for branch in execution.current().branches
-    }
-    step, running = PENDING, set(tasks)
+    row = execution.current()
+    tasks: dict[asyncio.Task[float], Execution] = {}
+    ended: deque[asyncio.Task[float]] = deque()
+    woken = asyncio.Event()
+
+    def has_ended(task: asyncio.Task[float]) -> None:
+        ended.append(task)
+        woken.set()
+
+    step = PENDING
     try:
         while step is PENDING:
-            ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in ended:
-                if step is PENDING:
-                    step = execution.branch_finished(tasks[task], clock.now())
+            for branch in row.branches[len(tasks) :]:
+                task = asyncio.ensure_future(drive(branch, attempt, clock, clock.now()))
+                task.add_done_callback(has_ended)
+                tasks[task] = branch
+            await clock.wait_async(woken, row.next_branch)
+            woken.clear()
+            if not ended:
+                step = execution.branch_due(clock.now())
+            while step is PENDING and ended:
+                step = execution.branch_finished(tasks[ended.popleft()], clock.now())
     finally:
+        ended.clear()
         for task, branch in tasks.items():
+            task.remove_done_callback(has_ended)
             if task.done():
                 _forget(branch, task)
             else:

@@ -14,7 +14,6 @@ from ninelives_grpc.outcome import Kind, Outcome, cancelled, refused
 from ninelives_grpc.policies.gate import Refusal, Wait
 from ninelives_grpc.policies.policy import Role
 from ninelives_grpc.policies.retry import Attempts
-from ninelives_grpc.stacks.leaves import RaceLeaf
 from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE, Step
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ class Execution:
     """The progress of one call through one plan.
 
     Attributes:
+        plan: What it passes through.
         call: The call.
         deadline: Time by which the next attempt must be over, or None.
         target: Channel for the next attempt when it is not the usual one.
@@ -39,31 +39,37 @@ class Execution:
         finished: Whether it has.
         child: The row after this one that is under way, when one is.
         sides: Outcomes of the rows of a fallback that have failed so far.
-        branches: The rows of a race.
+        branches: The rows of a race; more may be added while it lasts.
+        next_branch: When the race may want another row, or None.
+        winner: The row whose outcome a race that is over has taken.
     """
 
     __slots__ = (
         "_depth",
         "_entries",
-        "_plan",
         "branches",
         "call",
         "child",
         "deadline",
         "finished",
+        "next_branch",
         "outcome",
+        "plan",
         "sides",
         "target",
         "until",
         "wait",
+        "winner",
     )
     branches: list[Execution]
+    next_branch: float | None
     outcome: Outcome
     sides: list[Outcome]
     until: float
+    winner: Execution
 
     def __init__(self, plan: Plan, call: Call, deadline: float | None, target: Any = None) -> None:
-        self._plan = plan
+        self.plan = plan
         self.call = call
         self.deadline = deadline
         self.target = target
@@ -77,7 +83,7 @@ class Execution:
 
     def start(self, now: float) -> Step:
         """Enter the layers that are left, until one says no or wait, and then the leaf."""
-        plan, call, entries, depth = self._plan, self.call, self._entries, self._depth
+        plan, call, entries, depth = self.plan, self.call, self._entries, self._depth
         # Any: a layer is what its role says, which is cheaper to ask for than its class.
         layer: Any
         for layer in plan.layers[depth:] if depth else plan.layers:
@@ -115,7 +121,7 @@ class Execution:
         child = self.child
         if child is not None:
             return self._after(child.settle(outcome, now), now)
-        layers: tuple[Any, ...] = self._plan.layers
+        layers: tuple[Any, ...] = self.plan.layers
         entries, depth = self._entries, self._depth
         while depth:
             self._depth = depth = depth - 1
@@ -157,7 +163,7 @@ class Execution:
         wait = self.wait
         if wait is None:
             return PAUSE if now < self.until else self.start(now)
-        gate: Any = self._plan.layers[self._depth]
+        gate: Any = self.plan.layers[self._depth]
         verdict = gate.claim(wait, self.call, now)
         if verdict is wait:
             return PAUSE
@@ -173,9 +179,16 @@ class Execution:
         child = self.child
         if child is not None:
             return self._after(child.branch_finished(branch, now), now)
-        race = self._plan.leaf
-        assert isinstance(race, RaceLeaf)
-        return race.finished(self, branch, now)
+        assert self.plan.leaf is not None
+        return self.plan.leaf.finished(self, branch, now)
+
+    def branch_due(self, now: float) -> Step:
+        """Go on when the time for another branch of a race has come, or find that it has not."""
+        child = self.child
+        if child is not None:
+            return self._after(child.branch_due(now), now)
+        assert self.plan.leaf is not None
+        return self.plan.leaf.due(self, now)
 
     def cancel(self, now: float, error: BaseException | None = None) -> None:
         """End the call here and now: every permit is given back, and nothing is learned.
@@ -188,7 +201,7 @@ class Execution:
             self.child.cancel(now, error)
             self.child = None
         if self.wait is not None:
-            gate: Any = self._plan.layers[self._depth]
+            gate: Any = self.plan.layers[self._depth]
             gate.abandon(self.wait, now)
             self.wait = None
         self.settle(cancelled(now - self.call.started, error), now)
@@ -202,7 +215,16 @@ class Execution:
 
     def spawn(self, plan: Plan) -> Execution:
         """Make the execution of a row that follows this one."""
-        return Execution(plan, self.call, self.deadline, self.target)
+        return type(self)(plan, self.call, self.deadline, self.target)
+
+    def hedge(self, plan: Plan) -> Execution:
+        """Make the execution of a row that another one is doing already."""
+        return HedgeExecution(plan, self.call, self.deadline, self.target)
+
+    @property
+    def innermost(self) -> Any:
+        """What leaving the innermost layer needs: its permit, when it is a gate."""
+        return self._entries[-1]
 
     def adopt(self) -> Outcome:
         """Take the outcome of the row that was under way."""
@@ -220,8 +242,8 @@ class Execution:
         return self.settle(refused(verdict), now)
 
     def _after(self, step: Step, now: float) -> Step:
-        assert self._plan.leaf is not None
-        return self._plan.leaf.after(self, step, now)
+        assert self.plan.leaf is not None
+        return self.plan.leaf.after(self, step, now)
 
     def _repeat(
         self, layer: RetryFlow, entry: Any, outcome: Outcome, now: float
@@ -248,6 +270,19 @@ class Execution:
             layer.ended(self.call, outcome, self.deadline, outer, now)
         elif outcome.refusal is None:
             layer.learn(self.call, outcome)
+
+
+class HedgeExecution(Execution):
+    """An attempt that is only worth making at once: it does not wait for leave."""
+
+    __slots__ = ()
+
+    def _held_up(self, verdict: Refusal | Wait, now: float) -> Step:
+        if isinstance(verdict, Wait):
+            gate: Any = self.plan.layers[self._depth]
+            gate.abandon(verdict, now)
+            verdict = Refusal(gate.name, f"{gate.path} would make a hedge wait")
+        return super()._held_up(verdict, now)
 
 
 def _original(failure: Outcome, refusal: Outcome) -> Outcome:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.events import FallbackSkipped, FallbackUsed, RaceStarted, RaceWon
 from ninelives_grpc.outcome import Code, Kind, failed, succeeded
+from ninelives_grpc.policies.policy import Role
 from ninelives_grpc.stacks.step import Step
 
 if TYPE_CHECKING:
@@ -34,10 +35,52 @@ class Leaf:
         """Go on after a row that follows made a step."""
         raise NotImplementedError
 
+    def finished(self, execution: Execution, branch: Execution, now: float) -> Step:
+        """Take the result of one branch of a race."""
+        raise NotImplementedError
 
-def _paid(execution: Execution, plan: Plan, budget: BudgetFlow[Any] | None, now: float) -> bool:
-    """Pay for another row, if attempts are made in it."""
-    return not plan.attempts or budget is None or execution.call.pay(budget, now)
+    def due(self, execution: Execution, now: float) -> Step:
+        """Add another branch to a race, if it is time."""
+        raise NotImplementedError
+
+
+class ChoiceLeaf(Leaf):
+    """Two rows or more.
+
+    Another row is an extra attempt, which the budget of the stack pays for, unless it goes to
+    another target: what is down there is not burdened by it.
+    """
+
+    def __init__(
+        self,
+        plans: tuple[Plan, ...],
+        address: Address,
+        budget: BudgetFlow[Any] | None,
+        *,
+        feeds: bool,
+    ) -> None:
+        """Draw on a budget; `feeds` if nobody else tells it how attempts end."""
+        self.plans = plans
+        self._address = address
+        self._budget = budget
+        self._feeds = feeds
+
+    def _pays(self, execution: Execution, plan: Plan, now: float) -> bool:
+        """Pay for another row, if attempts on the same target are made in it."""
+        budget = self._budget
+        if budget is None or not plan.attempts or Role.TARGET in plan.roles:
+            return True
+        return execution.call.pay(budget, now)
+
+    def _tell(self, plan: Plan, outcome: Outcome) -> None:
+        """Tell the budget how an attempt ended."""
+        budget = self._budget
+        if budget is None or not self._feeds or plan.leaf is not None:
+            return
+        if outcome.kind is Kind.FAILURE:
+            budget.fail()
+        elif outcome.kind is Kind.SUCCESS:
+            budget.succeed()
 
 
 class RespondLeaf(Leaf):
@@ -56,15 +99,8 @@ class RespondLeaf(Leaf):
         return execution.settle(outcome, now)
 
 
-class FallbackLeaf(Leaf):
+class FallbackLeaf(ChoiceLeaf):
     """One row after the other, until one does not fail."""
-
-    def __init__(
-        self, plans: tuple[Plan, ...], address: Address, budget: BudgetFlow[Any] | None
-    ) -> None:
-        self.plans = plans
-        self._address = address
-        self._budget = budget
 
     def enter(self, execution: Execution, now: float) -> Step:
         """Begin with the first row."""
@@ -77,6 +113,7 @@ class FallbackLeaf(Leaf):
             return step
         outcome = execution.adopt()
         tried = execution.sides
+        self._tell(self.plans[len(tried)], outcome)
         tried.append(outcome)
         if len(tried) < len(self.plans) and _to_be_replaced(outcome):
             reason = self._obstacle(execution, self.plans[len(tried)], now)
@@ -84,7 +121,7 @@ class FallbackLeaf(Leaf):
             if not reason:
                 return self._begin(execution, now)
         if outcome.failed:
-            outcome = _first_of(tried, "the fallback")
+            outcome = first_of(tried, "the fallback")
         execution.sides = []
         return execution.settle(outcome, now)
 
@@ -95,7 +132,7 @@ class FallbackLeaf(Leaf):
     def _obstacle(self, execution: Execution, plan: Plan, now: float) -> str:
         if execution.call.committed:
             return "committed"
-        if not _paid(execution, plan, self._budget, now):
+        if not self._pays(execution, plan, now):
             return "budget"
         return ""
 
@@ -113,24 +150,18 @@ class FallbackLeaf(Leaf):
         )
 
 
-class RaceLeaf(Leaf):
+class RaceLeaf(ChoiceLeaf):
     """All rows at once; the driver runs them, the first success ends it."""
-
-    def __init__(
-        self, plans: tuple[Plan, ...], address: Address, budget: BudgetFlow[Any] | None
-    ) -> None:
-        self.plans = plans
-        self._address = address
-        self._budget = budget
 
     def enter(self, execution: Execution, now: float) -> Step:
         """Ask the driver to run the branches that the budget allows."""
         branches = [execution.spawn(self.plans[0])]
         for plan in self.plans[1:]:
-            if not _paid(execution, plan, self._budget, now):
+            if not self._pays(execution, plan, now):
                 break
             branches.append(execution.spawn(plan))
         execution.branches = branches
+        execution.next_branch = None
         self._address.emitter.emit(
             RaceStarted(**self._about(execution), at=now, sides=len(branches))
         )
@@ -139,15 +170,18 @@ class RaceLeaf(Leaf):
     def finished(self, execution: Execution, branch: Execution, now: float) -> Step:
         """Take the result of one branch: the first success wins, the last failure ends it."""
         outcome = branch.outcome
+        side = execution.branches.index(branch)
+        self._tell(self.plans[side], outcome)
         if not outcome.failed:
-            side = execution.branches.index(branch)
             self._address.emitter.emit(RaceWon(**self._about(execution), at=now, side=side))
+            execution.winner = branch
             return execution.settle(outcome, now)
         # One that has succeeded in the meantime is yet to be reported, and will win.
         if not all(other.finished and other.outcome.failed for other in execution.branches):
             return Step.PENDING
+        execution.winner = execution.branches[0]
         outcomes = [other.outcome for other in execution.branches]
-        return execution.settle(_first_of(outcomes, "the other side of the race"), now)
+        return execution.settle(first_of(outcomes, "the other side of the race"), now)
 
     def _about(self, execution: Execution) -> dict[str, str]:
         return {
@@ -163,7 +197,7 @@ def _to_be_replaced(outcome: Outcome) -> bool:
     return outcome.refusal is not None or outcome.kind is not Kind.SUCCESS
 
 
-def _first_of(outcomes: list[Outcome], what: str) -> Outcome:
+def first_of(outcomes: list[Outcome], what: str) -> Outcome:
     """Return the first outcome, with what became of the others as notes."""
     first, *others = outcomes
     first.notes += tuple(f"{what} failed too: {other.describe()}" for other in others)

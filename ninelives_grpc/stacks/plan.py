@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.policies.budget import Budget, RetryBudget
+from ninelives_grpc.policies.hedge import Hedge, HedgeFlow
 from ninelives_grpc.policies.policy import Address, Live, Policy, Role
 from ninelives_grpc.policies.respond import RespondFlow
 from ninelives_grpc.policies.retry import Retry, RetryFlow
 from ninelives_grpc.stacks.algebra import Fallback, Nested, Race, Wrap
+from ninelives_grpc.stacks.hedging import HedgeLeaf
 from ninelives_grpc.stacks.leaves import FallbackLeaf, Leaf, RaceLeaf, RespondLeaf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ninelives_grpc.call import Method
     from ninelives_grpc.events import Emitter
     from ninelives_grpc.policies.budget import BudgetFlow
     from ninelives_grpc.stacks.algebra import Expression
@@ -36,16 +39,30 @@ class Plan:
         attempts: Whether there is any attempt in it.
         races: Whether attempts can run at once.
         roles: What kinds of policy occur in it, also beyond the leaf.
+        hedges: The hedges in it.
+        unhedged: The same without them, if there are any.
     """
 
-    __slots__ = ("attempts", "depth", "layers", "leaf", "races", "repeats", "roles")
+    __slots__ = (
+        "attempts",
+        "depth",
+        "hedges",
+        "layers",
+        "leaf",
+        "races",
+        "repeats",
+        "roles",
+        "unhedged",
+    )
     attempts: bool
     depth: int
+    hedges: tuple[HedgeFlow, ...]
     layers: tuple[Live[Any], ...]
     leaf: Leaf | None
     races: bool
     repeats: bool
     roles: frozenset[Role]
+    unhedged: Plan | None
 
     def __init__(self, layers: tuple[Live[Any], ...], leaf: Leaf | None) -> None:
         self.layers = layers
@@ -57,7 +74,17 @@ class Plan:
         )
         self.repeats = leaf is not None or Role.RETRY in self.roles
         self.attempts = leaf is None or any(plan.attempts for plan in inner)
-        self.races = isinstance(leaf, RaceLeaf) or any(plan.races for plan in inner)
+        self.races = isinstance(leaf, RaceLeaf | HedgeLeaf) or any(plan.races for plan in inner)
+        own = (leaf.flow,) if isinstance(leaf, HedgeLeaf) else ()
+        self.hedges = own + tuple(hedge for plan in inner for hedge in plan.hedges)
+        self.unhedged = None
+
+    def of_method(self, method: Method, *, streams: bool) -> Plan:
+        """Return the plan for calls of a method: without hedges where none may be made."""
+        if self.unhedged is None:
+            return self
+        hedged = not streams and any(hedge.applies(method) for hedge in self.hedges)
+        return self if hedged else self.unhedged
 
     @property
     def timed(self) -> bool:
@@ -82,10 +109,16 @@ class Compiler:
         self._emitter = emitter
         self._now = now
         self._lives: dict[int, Live[Any]] = {}
-        retries = [node for node in expression.walk() if isinstance(node, Retry)]
-        given = [retry.budget for retry in retries if retry.budget is not None]
+        paying = [node for node in expression.walk() if isinstance(node, Retry | Hedge)]
+        given = [node.budget for node in paying if node.budget is not None]
         self._budget: Budget = given[0] if given else RetryBudget()
+        self._is_told = any(node.budget is None or node.budget is self._budget for node in paying)
+        self._hedged = True
         self.plan = self._compile([(self, expression)])
+        if self.plan.hedges:
+            self._feed()
+            self._hedged = False
+            self.plan.unhedged = self._compile([(self, expression)])
 
     def budget(self, policy: Budget | None = None) -> BudgetFlow[Any]:
         """Return the running budget: of a policy that brings its own, or the stack's."""
@@ -99,7 +132,7 @@ class Compiler:
             address = self.address(policy.name, policy.default_name())
             self._lives[id(policy)] = live = policy.live(address)
             self.policies[address.policy] = live
-            if isinstance(policy, Retry) and isinstance(live, RetryFlow):
+            if isinstance(policy, Retry | Hedge) and isinstance(live, RetryFlow | HedgeFlow):
                 live.budget = self.budget(policy.budget)
         return live
 
@@ -114,6 +147,15 @@ class Compiler:
             number += 1
             free = f"{default}_{number}"
         return Address(stack=self._stack, policy=free, emitter=self._emitter, now=self._now)
+
+    def _feed(self) -> None:
+        """Have hedges tell their budget of successes where no retry does."""
+        lives = self.policies.values()
+        told = {id(live.budget) for live in lives if isinstance(live, RetryFlow)}
+        for live in lives:
+            if isinstance(live, HedgeFlow) and id(live.budget) not in told:
+                live.feeds = True
+                told.add(id(live.budget))
 
     def _compile(self, row: list[tuple[Compiler, Expression]]) -> Plan:
         """Compile a row of expressions, outermost first, each with the compiler of its stack."""
@@ -132,7 +174,12 @@ class Compiler:
                     live = owner.live(item)
                     if isinstance(live, RespondFlow):
                         return Plan(tuple(layers), RespondLeaf(live))
-                    layers.append(live)
+                    if isinstance(live, HedgeFlow):
+                        if self._hedged:
+                            leaf = HedgeLeaf(live, self._compile(rest))
+                            return Plan((*layers, live), leaf)
+                    else:
+                        layers.append(live)
                     row = rest
                 case _:
                     msg = f"{item!r} is not a policy; compose policies and stacks"
@@ -142,7 +189,7 @@ class Compiler:
     def choice(self, item: Fallback | Race, sides: list[Plan]) -> Leaf:
         """Make the end of a row at which it goes on in two or more."""
         address = self.address("", type(item).__name__.lower())
-        paid = any(side.attempts for side in sides[1:])
+        paid = any(side.attempts and Role.TARGET not in side.roles for side in sides[1:])
         budget = self.budget() if paid else None
         kind = FallbackLeaf if isinstance(item, Fallback) else RaceLeaf
-        return kind(tuple(sides), address, budget)
+        return kind(tuple(sides), address, budget, feeds=not self._is_told)

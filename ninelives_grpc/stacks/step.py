@@ -13,9 +13,12 @@ class Step(Enum):
     PAUSE = auto()
     """Wait until `until`, or until `wait` is woken, then call `resume`."""
     RACE = auto()
-    """Run all `branches` at once, and call `branch_finished` for each that ends."""
+    """Run all `branches` at once, and call `branch_finished` for each that ends.
+
+    When `next_branch` is a time, call `branch_due` then, unless it has changed by then.
+    """
     PENDING = auto()
-    """Nothing: other branches of a race are still running."""
+    """The race goes on: run what has been added to `branches`, and mind `next_branch`."""
     FINISH = auto()
     """The call is over; `outcome` says how."""
 

@@ -138,7 +138,8 @@ def _race(
     nothing.
     """
     ended: SimpleQueue[Execution] = SimpleQueue()
-    decided = threading.Event()
+    decided, woken = threading.Event(), threading.Event()
+    row = execution.current()
 
     def unless_decided(outcome: Outcome) -> Outcome:
         return cancelled() if decided.is_set() else outcome
@@ -151,19 +152,29 @@ def _race(
         with contextlib.suppress(BaseException):
             drive(branch, attempt_undecided, clock, clock.now())
         ended.put(branch)
+        woken.set()
         decided.wait()
         # Its error has passed through frames that hold the branch.
         del branch.outcome
 
-    step = PENDING
+    step, started = PENDING, 0
     try:
-        for branch in execution.current().branches:
-            context = contextvars.copy_context()
-            threading.Thread(
-                target=context.run, args=(run, branch), name="ninelives-race", daemon=True
-            ).start()
         while step is PENDING:
-            step = execution.branch_finished(ended.get(), clock.now())
+            for branch in row.branches[started:]:
+                context = contextvars.copy_context()
+                threading.Thread(
+                    target=context.run, args=(run, branch), name="ninelives-race", daemon=True
+                ).start()
+                started += 1
+            if row.next_branch is None:
+                woken.wait()
+            else:
+                clock.wait(woken, row.next_branch)
+            woken.clear()
+            if ended.empty():
+                step = execution.branch_due(clock.now())
+            while step is PENDING and not ended.empty():
+                step = execution.branch_finished(ended.get(), clock.now())
     finally:
         decided.set()
     return step

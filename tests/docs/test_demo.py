@@ -26,6 +26,14 @@ PATH = f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _interruptible():
+    """Let Ctrl-C reach what is started here, also when the tests run in the background."""
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, kept)
+
+
 def start(*options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [NINELIVES, "demo", *options],
@@ -79,10 +87,13 @@ def demo():
     assert process.returncode == 0
 
 
+@pytest.mark.timeout(120)
 def test_told_once_it_shows_all_it_promises():
-    demo = start("--once", "--port", "0")
-
-    told, complaints = demo.communicate(timeout=55)
+    with start("--once", "--port", "0") as demo:
+        try:
+            told, complaints = demo.communicate(timeout=100)
+        finally:
+            demo.kill()
 
     assert demo.returncode == 0, told
     assert complaints == ""
@@ -105,14 +116,17 @@ def test_on_a_terminal_it_is_a_live_table():
         ) as demo,
     ):
         os.close(theirs)
-        shown = b""
-        while b"shop-server" not in shown or b"p99" not in shown:
-            shown += terminal.read(10_000)
-        demo.send_signal(signal.SIGINT)
-        with contextlib.suppress(OSError):  # Linux says so when the other side is closed
-            while terminal.read(10_000):
-                pass
-        assert demo.wait(30) == 0
+        try:
+            shown = b""
+            while b"shop-server" not in shown or b"p99" not in shown:
+                shown += terminal.read(10_000)
+            demo.send_signal(signal.SIGINT)
+            with contextlib.suppress(OSError):  # Linux says so when the other side is closed
+                while terminal.read(10_000):
+                    pass
+            assert demo.wait(30) == 0
+        finally:
+            demo.kill()
 
 
 def test_line_for_buf_curl_sets_a_parameter(demo):

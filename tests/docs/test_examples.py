@@ -46,6 +46,28 @@ Timeout(1.0) + (Retry() & Retry())
 Timeout(1.0) | (Retry() & (Retry() + Timeout(1.0)))
 the first
 """,
+    "hedged_reads.py": """\
+b'tea costs 3.90'
+['HedgeStarted', 'HedgeWon']
+""",
+    "regional_failover.py": """\
+b'north: tea costs 3.90'
+b'north: cake costs 3.90'
+own region: open
+""",
+    "tenant_quotas.py": """\
+greedy b'tea costs 3.90'
+greedy b'tea costs 3.90'
+greedy RESOURCE_EXHAUSTED come back in 1 min
+modest b'tea costs 3.90'
+""",
+    "deadline_over_two_hops.py": """\
+b'tea: B has seconds; the log: B has a minute'
+""",
+    "sync_server_stops_work.py": """\
+stopped: nobody waits for shop.Shop/Count any more
+at work: 0
+""",
     "entry_points.py": """\
 timeout/seconds: 2.0
 """,

@@ -53,6 +53,13 @@ class ExecutionMachine(RuleBasedStateMachine):
             run.resume()
             assert run.step is not Step.PAUSE or run.execution.current().until > until
 
+    @rule(data=st.data())
+    def a_hedge_is_due(self, data):
+        run = self.push(data, {Step.RACE})
+        if run is not None:
+            self.world.clock.advance(max(0.0, run.until - self.world.clock.now()))
+            run.hedge()
+
     @rule(seconds=st.sampled_from([0.01, 0.5, 3.0, 25.0]))
     def time_passes(self, seconds):
         self.world.clock.advance(seconds)
@@ -129,9 +136,11 @@ class ExecutionMachine(RuleBasedStateMachine):
             run = self.world.active[0]
             if run.step is Step.ATTEMPT:
                 run.end_attempt(succeeded(0.1))
+                continue
+            self.world.clock.advance(max(0.0, run.until - self.world.clock.now()))
+            if run.step is Step.RACE:
+                run.hedge()
             else:
-                until = run.execution.current().until
-                self.world.clock.advance(max(0.0, until - self.world.clock.now()))
                 run.resume()
         assert all(run.execution.finished for run in self.world.runs)
         self.nothing_is_held()

@@ -6,6 +6,7 @@ from ninelives_grpc import (
     Bulkhead,
     CircuitBreaker,
     ConcurrencyBudget,
+    Hedge,
     Method,
     RateLimit,
     Registry,
@@ -20,6 +21,7 @@ from ninelives_grpc.call import Call
 from ninelives_grpc.outcome import Code, cancelled, failed, succeeded
 from ninelives_grpc.parameters import policy
 from ninelives_grpc.policies.gate import Gate, Permit
+from ninelives_grpc.policies.hedge import HedgeFlow
 from ninelives_grpc.policies.policy import Policy
 from ninelives_grpc.policies.retry import RetryFlow
 from ninelives_grpc.stacks.execution import Execution
@@ -70,6 +72,14 @@ POLICIES = st.one_of(
         st.integers(1, 4),
         initial_backoff=st.floats(0, 2),
         idempotent=st.booleans(),
+        budget=BUDGETS,
+    ),
+    st.builds(
+        Hedge,
+        st.none() | st.floats(0, 3),
+        max_hedges=st.integers(0, 3),
+        minimum_samples=st.just(1),
+        idempotent=st.sampled_from([True, True, False]),
         budget=BUDGETS,
     ),
     st.builds(
@@ -131,7 +141,9 @@ class World:
         budget = inner.policies.get("retry_budget")
         self.budgets = [] if budget is None else [budget]
         self.budgets += [
-            live.budget for live in inner.policies.values() if isinstance(live, RetryFlow)
+            live.budget
+            for live in inner.policies.values()
+            if isinstance(live, RetryFlow | HedgeFlow)
         ]
 
     def of(self, kind):
@@ -149,7 +161,7 @@ class World:
 
     @property
     def active(self):
-        """What can be given a push: attempts that run and pauses that last."""
+        """What can be given a push: attempts that run, pauses that last, hedges that are due."""
         return [leaf for run in self.runs for leaf in run.leaves()]
 
 
@@ -161,12 +173,21 @@ class Run:
         self.execution = execution
         self.parent = parent
         self.branches = []
+        self.row = None
+        self.rows = None
         self.step = None
 
     def leaves(self):
         if self.step in {Step.ATTEMPT, Step.PAUSE}:
             return [self]
-        return [leaf for branch in self.branches for leaf in branch.leaves()]
+        waits = self.step is Step.RACE and self.row.next_branch is not None
+        own = [self] if waits else []
+        return own + [leaf for branch in self.branches for leaf in branch.leaves()]
+
+    @property
+    def until(self):
+        """When there is something to do for a pause or a race."""
+        return self.row.next_branch if self.step is Step.RACE else self.execution.current().until
 
     def begin(self):
         self.go(self.execution.start(self.world.clock.now()))
@@ -174,25 +195,25 @@ class Run:
     def end_attempt(self, outcome):
         self.go(self.execution.settle(outcome, self.world.clock.now()))
 
+    def hedge(self):
+        self.judged(self.execution.branch_due(self.world.clock.now()))
+
     def resume(self):
         self.go(self.execution.resume(self.world.clock.now()))
 
     def cancel(self):
         for branch in self.branches:
             branch.cancel()
-        self.branches = []
+        self.branches, self.rows = [], None
         self.execution.cancel(self.world.clock.now())
         self.step = Step.FINISH
 
     def go(self, step):
         self.step = step
         if step is Step.RACE:
-            self.branches = [
-                Run(self.world, row, self) for row in self.execution.current().branches
-            ]
-            for branch in tuple(self.branches):
-                if branch in self.branches:
-                    branch.begin()
+            self.row = self.execution.current()
+            self.branches, self.rows = [], self.row.branches
+            self.start_branches()
         elif step is Step.FINISH:
             assert self.execution.finished
             if self.parent is not None:
@@ -203,10 +224,21 @@ class Run:
                 )
 
     def branch_ended(self, branch):
-        step = self.execution.branch_finished(branch.execution, self.world.clock.now())
+        self.judged(self.execution.branch_finished(branch.execution, self.world.clock.now()))
+
+    def start_branches(self):
+        rows = self.rows
+        # A branch may end at once, and the race with it; another one may begin then.
+        while self.rows is rows and len(self.branches) < len(rows):
+            branch = Run(self.world, rows[len(self.branches)], self)
+            self.branches.append(branch)
+            branch.begin()
+
+    def judged(self, step):
         if step is Step.PENDING:
+            self.start_branches()
             return
-        losers, self.branches = self.branches, []
+        losers, self.branches, self.rows = self.branches, [], None
         for loser in losers:
             if loser.step is not Step.FINISH:
                 loser.cancel()

@@ -37,13 +37,14 @@ class SyncServer:
         protection: Stack | Routes | None = None,
         interceptors: tuple[grpc.ServerInterceptor, ...] = (),
         options: Any = None,
+        port: int = 0,
     ) -> None:
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="test-server")
         if protection is not None:
             interceptors = (*interceptors, server_interceptor(protection))
         self.server = grpc.server(self._pool, interceptors=interceptors, options=options)
         self.server.add_generic_rpc_handlers(handlers)
-        self.target = f"{LOOPBACK}:{self.server.add_insecure_port(f'{LOOPBACK}:0')}"
+        self.target = f"{LOOPBACK}:{self.server.add_insecure_port(f'{LOOPBACK}:{port}')}"
         self.server.start()
 
     def close(self) -> None:
@@ -65,6 +66,7 @@ class AioServer:
         *handlers: grpc.GenericRpcHandler,
         protection: Stack | Routes | None = None,
         interceptors: tuple[grpc.aio.ServerInterceptor, ...] = (),
+        port: int = 0,
     ) -> None:
         self._loop = loop
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="test-server")
@@ -74,7 +76,7 @@ class AioServer:
         async def start() -> None:
             self.server = grpc.aio.server(self._pool, interceptors=interceptors)
             self.server.add_generic_rpc_handlers(handlers)
-            self.target = f"{LOOPBACK}:{self.server.add_insecure_port(f'{LOOPBACK}:0')}"
+            self.target = f"{LOOPBACK}:{self.server.add_insecure_port(f'{LOOPBACK}:{port}')}"
             await self.server.start()
 
         loop.run(start())

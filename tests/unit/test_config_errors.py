@@ -100,6 +100,18 @@ MISTAKES = {
             " not 'INTERNAL'"
         ),
     ),
+    "codes and nothing": (
+        stack(expression="retry", retry={"codes": None}),
+        'f: stacks.s.retry.codes: must be a list of status codes such as ["INTERNAL"], not None',
+    ),
+    "idempotent": (
+        stack(expression="retry", retry={"idempotent": 1}),
+        "f: stacks.s.retry: idempotent must be true, false or a list of methods, not 1",
+    ),
+    "only codes": (
+        stack(expression="retry", retry={"only_codes": "INTERNAL"}),
+        "f: stacks.s.retry: only_codes must be true or false, not 'INTERNAL'",
+    ),
     "code": (
         stack(expression="retry", retry={"codes": ["INTERNALS"]}),
         "f: stacks.s.retry.codes: no status code named 'INTERNALS'; did you mean INTERNAL?",
@@ -193,6 +205,10 @@ MISTAKES = {
     "route target of another type": (
         stack(preset="standard") | {"routes": {"*": ["s"]}},
         'f: routes."*": no stack named "[\'s\']"; there are: s',
+    ),
+    "route target that is nothing": (
+        stack(preset="standard") | {"routes": {"*": 0}},
+        "f: routes.\"*\": no stack named '0'; there are: s",
     ),
     "route pattern": (
         stack(preset="standard") | {"routes": {"Buy": "s"}},

@@ -1,3 +1,4 @@
+import grpc
 import pytest
 
 from ninelives_grpc import (
@@ -10,10 +11,11 @@ from ninelives_grpc import (
     Retry,
     RetryBudget,
     Stack,
+    Target,
     Timeout,
 )
 from ninelives_grpc.call import Call
-from ninelives_grpc.outcome import Code, failed
+from ninelives_grpc.outcome import Code, failed, succeeded
 from ninelives_grpc.stacks.execution import Execution
 from ninelives_grpc.stacks.step import Step
 from ninelives_grpc.testing import MemorySink
@@ -157,12 +159,37 @@ def test_the_second_side_is_paid_from_the_budget(stack, call, clock, sink):
 def test_a_stack_without_retry_has_a_budget_for_its_fallback(stack, clock):
     built = stack(A() | B())
 
-    for _ in range(5):
+    # Ten tokens, of which half may be spent; each success of the second side pays a tenth of one.
+    for _ in range(6):
         built.call(Backend(clock, StatusError(), "second"))
 
-    assert built.policy("retry_budget").withdrawn == 5
+    assert built.policy("retry_budget").withdrawn == 6
     with pytest.raises(StatusError):
         built.call(Backend(clock, StatusError(), "second"))
+
+
+def test_successes_fill_the_budget_of_a_stack_without_retry(stack, clock):
+    built = stack(A() | B())
+    for _ in range(6):
+        built.call(Backend(clock, StatusError(), "second"))
+
+    for _ in range(10):
+        built.call(Backend(clock, "first"))
+
+    assert built.call(Backend(clock, StatusError(), "second")) == "second"
+
+
+def test_another_target_costs_nothing(stack):
+    with grpc.insecure_channel("localhost:1") as elsewhere:
+        built = stack(A() | Target(elsewhere))
+        for _ in range(20):
+            execution = Execution(built.plan, Call(Method("m"), 0.0), None)
+            execution.start(0.0)
+            assert execution.settle(failed(StatusError(), 0.1), 0.1) is Step.ATTEMPT
+            assert execution.current().target is elsewhere
+            assert execution.settle(succeeded(0.1, None), 0.2) is Step.FINISH
+
+    assert "retry_budget" not in built.policies
 
 
 def test_a_local_answer_is_free(stack, call, clock):

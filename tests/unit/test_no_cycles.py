@@ -11,6 +11,7 @@ import pytest
 from ninelives_grpc import (
     Bulkhead,
     CircuitBreaker,
+    Hedge,
     RateLimit,
     Refused,
     Respond,
@@ -97,6 +98,9 @@ STEADY = {"initial_backoff": 1.0, "jitter": "none", "budget": FREE}
         Timeout(5.0) & Timeout(6.0),
         Retry(3, **STEADY) + (Timeout(5.0) & Timeout(6.0)),
         (Timeout(5.0) & Timeout(6.0)) | Timeout(7.0),
+        Hedge(1.0, max_hedges=2, idempotent=True, budget=FREE) + Timeout(5.0),
+        Retry(2, **STEADY) + Hedge(0.0, idempotent=True),
+        Hedge(idempotent=True) + CircuitBreaker() | Timeout(7.0),
     ],
     ids=repr,
 )

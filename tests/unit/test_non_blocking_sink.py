@@ -7,7 +7,6 @@ import weakref
 import pytest
 
 from ninelives_grpc.sinks import MemorySink, NonBlockingSink, Sink
-from ninelives_grpc.sinks.non_blocking import _weakly
 from tests.unit.test_sinks import CLOSED, OPENED, Broken, Closable
 
 
@@ -122,11 +121,10 @@ def test_many_threads_lose_no_event():
 def test_a_forked_child_starts_afresh():
     behind = MemorySink()
     sink = NonBlockingSink(behind)
-    hook = _weakly(sink)
     sink.emit(OPENED)
     sink.close()
 
-    hook()
+    sink.start_afresh()
     sink.emit(CLOSED)
     sink.close()
 
@@ -136,11 +134,10 @@ def test_a_forked_child_starts_afresh():
 
 def test_the_hook_for_forked_children_does_not_keep_the_sink():
     sink = NonBlockingSink(MemorySink())
-    alive, hook = weakref.ref(sink), _weakly(sink)
+    alive = weakref.ref(sink)
 
     del sink
     gc.collect()
-    hook()
 
     assert alive() is None
 

@@ -6,6 +6,7 @@ from ninelives_grpc import (
     Bulkhead,
     CircuitBreaker,
     ConfigError,
+    Hedge,
     RateLimit,
     Respond,
     Retry,
@@ -172,6 +173,7 @@ def test_a_second_retry_may_bring_a_budget_of_its_own(stack):
         (Respond("x") | Respond("y"), (True, False, False)),
         (Timeout(1.0) & Respond("x"), (True, True, True)),
         (Timeout(1.0) | (Timeout(2.0) & Timeout(3.0)), (True, True, True)),
+        (Timeout(1.0) + (Hedge() + Timeout(1.0)), (True, True, True)),
     ],
     ids=repr,
 )

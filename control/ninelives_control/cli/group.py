@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SUBCOMMANDS = {
     "audit": "Verify and read the audit.",
     "call": "Run a command of a control plane.",
+    "check": "Say what is wrong with a configuration.",
     "commands": "List the commands of a control plane.",
     "demo": "Watch policies at work, and tune them.",
     "mcp": "Serve MCP to an agent, for a control plane that runs.",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+R = TypeVar("R")
 
 _WIDEST = 48
 _FIRST = ("number", "time", "name", "path", "stack", "policy", "method", "value", "old", "new")
@@ -23,7 +25,7 @@ class Form(StrEnum):
     TABLE = "table"
 
 
-def form_option(function: Callable[..., None]) -> Callable[..., None]:
+def form_option(function: Callable[..., R]) -> Callable[..., R]:
     """Add `-o json|table` to a subcommand."""
     return click.option(
         "-o",

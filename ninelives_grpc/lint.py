@@ -1,0 +1,254 @@
+"""Say what does not go well together in a stack: each finding with its place, and what to do.
+
+Every rule looks at one way that a call can take through the plan, outermost policy first, with the
+values that hold now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from ninelives_grpc.idempotency import marked_idempotent
+from ninelives_grpc.policies.budget import ConcurrencyBudget, RetryBudget, WindowBudget
+from ninelives_grpc.policies.bulkhead import Bulkhead
+from ninelives_grpc.policies.circuit_breaker import CircuitBreaker, Mode
+from ninelives_grpc.policies.policy import Role
+from ninelives_grpc.policies.rate_limit import RateLimit
+from ninelives_grpc.policies.retry import Retry
+from ninelives_grpc.policies.timeout import Timeout
+from ninelives_grpc.stacks.leaves import FallbackLeaf, RespondLeaf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from ninelives_grpc.policies.budget import BudgetFlow
+    from ninelives_grpc.policies.policy import Live
+    from ninelives_grpc.stacks.plan import Plan
+
+    Way = tuple[Live[Any], ...]
+    """The policies that a call passes, outermost first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that a stack would be better without.
+
+    Attributes:
+        rule: What it is about, such as "breaker-outside-retry".
+        path: The policy at fault, `stack/policy`.
+        message: What is wrong, in one sentence.
+        fix: What to do.
+    """
+
+    rule: str
+    path: str
+    message: str
+    fix: str
+
+    def __str__(self) -> str:
+        """Show all of it on one line."""
+        return f"{self.path}: {self.message}; {self.fix} [{self.rule}]"
+
+
+def findings(plan: Plan, methods: Collection[str] = ()) -> list[Finding]:
+    """Return what is found on all ways through a plan, each once.
+
+    Args:
+        plan: The plan of a stack.
+        methods: What was called lately.
+    """
+    found: dict[Finding, None] = {}
+    for way in _ways(plan, ()):
+        for rule in RULES:
+            found |= dict.fromkeys(rule(way))
+        found |= dict.fromkeys(hedge_not_idempotent(way, methods))
+    found |= dict.fromkeys(_fallbacks(plan))
+    return list(found)
+
+
+def _ways(plan: Plan, outer: Way) -> Iterator[Way]:
+    way = (*outer, *plan.layers)
+    if plan.leaf is None or not plan.leaf.plans:
+        yield way
+        return
+    for inner in plan.leaf.plans:
+        yield from _ways(inner, way)
+
+
+def attempts_outlast_deadline(way: Way) -> Iterator[Finding]:
+    """Find attempts that together may take longer than the call may."""
+    for index, retry in _retries(way):
+        outer, inner = _shortest(way[:index]), _shortest(way[index + 1 :])
+        if outer is None or inner is None:
+            continue
+        limit, each, attempts = _seconds(outer), _seconds(inner), retry.policy.max_attempts
+        if each * attempts > limit:
+            yield Finding(
+                rule="attempts-outlast-deadline",
+                path=inner.path,
+                message=f"{attempts} attempts of {each:g} s take longer than the {limit:g} s "
+                f"of {outer.path}",
+                fix=f"set {inner.path}/seconds to {limit / attempts:.3g} or less, "
+                "or make fewer attempts",
+            )
+
+
+def breaker_outside_retry(way: Way) -> Iterator[Finding]:
+    """Find circuit breakers that see one call where the backend sees several attempts."""
+    for index, live in enumerate(way):
+        if not isinstance(live.policy, CircuitBreaker) or live.policy.mode is Mode.DISABLED:
+            continue
+        for _, retry in _retries(way[index + 1 :]):
+            yield Finding(
+                rule="breaker-outside-retry",
+                path=live.path,
+                message=f"it stands outside {retry.path}, and sees one call, not the attempts",
+                fix="put the retry outside the circuit breaker: retry + circuit_breaker",
+            )
+
+
+def hedge_not_idempotent(way: Way, methods: Collection[str]) -> Iterator[Finding]:
+    """Find hedges of methods that are not known to be idempotent."""
+    for live in way:
+        told = getattr(live.policy, "idempotent", True)
+        if type(live.policy).__name__ != "Hedge" or told is True or live.policy.max_hedges == 0:
+            continue
+        named = told or ()
+        # What has no slash is no method, but where the recorder puts what it can not keep apart.
+        called = [name for name in methods if "/" in name]
+        unknown = [name for name in called if name not in named and not marked_idempotent(name)]
+        if unknown:
+            message = f"{unknown[0]} is not known to be idempotent, and is never hedged"
+        elif not named and not called:
+            message = "no method is named that it may hedge, and only marked ones will be"
+        else:
+            continue
+        yield Finding(
+            rule="hedge-not-idempotent",
+            path=live.path,
+            message=message,
+            fix="name it in idempotent=[...], or mark it idempotency_level in its .proto",
+        )
+
+
+def retries_multiply(way: Way) -> Iterator[Finding]:
+    """Find retries inside of retries."""
+    for (_, outer), (_, inner) in pairwise(_retries(way)):
+        product = outer.policy.max_attempts * inner.policy.max_attempts
+        yield Finding(
+            rule="retries-multiply",
+            path=inner.path,
+            message=f"it repeats what {outer.path} repeats too: {product} attempts for one call",
+            fix="let one layer retry, and take out the other",
+        )
+
+
+def queue_outlasts_deadline(way: Way) -> Iterator[Finding]:
+    """Find waits for a place or a turn that leave no time for the call itself."""
+    for index, live in enumerate(way):
+        policy, outer = live.policy, _shortest(way[:index])
+        if outer is None or not isinstance(policy, Bulkhead | RateLimit):
+            continue
+        if isinstance(policy, Bulkhead) and policy.max_queue == 0:
+            continue
+        if policy.max_wait >= _seconds(outer):
+            yield Finding(
+                rule="queue-outlasts-deadline",
+                path=live.path,
+                message=f"a call may wait {policy.max_wait:g} s, and has {_seconds(outer):g} s "
+                f"in all, by {outer.path}",
+                fix=f"set {live.path}/max_wait to a fraction of that",
+            )
+
+
+def retries_without_budget(way: Way) -> Iterator[Finding]:
+    """Find retries that nothing bounds, so that they multiply the load in an outage."""
+    for _, retry in _retries(way):
+        budget = retry.budget  # type: ignore[attr-defined]
+        if _boundless(budget, retry.policy.max_attempts - 1):
+            yield Finding(
+                rule="retries-without-budget",
+                path=retry.path,
+                message=f"{budget.path} pays for every repetition: in an outage the backend gets "
+                f"{retry.policy.max_attempts} times the load",
+                fix="use RetryBudget() as it is by default",
+            )
+
+
+RULES: tuple[Callable[[Way], Iterator[Finding]], ...] = (
+    attempts_outlast_deadline,
+    breaker_outside_retry,
+    retries_multiply,
+    queue_outlasts_deadline,
+    retries_without_budget,
+)
+"""What is looked for on each way by its policies alone."""
+
+
+def _fallbacks(plan: Plan) -> Iterator[Finding]:
+    """Find sides of a `|` whose turn never comes."""
+    leaf = plan.leaf
+    if leaf is None:
+        return
+    for inner in leaf.plans:
+        yield from _fallbacks(inner)
+    if not isinstance(leaf, FallbackLeaf):
+        return
+    path = f"{leaf._address.stack}/{leaf._address.policy}"
+    first = next((side for side in leaf.plans[:-1] if _always_answers(side)), None)
+    if first is not None:
+        yield Finding(
+            rule="fallback-never-runs",
+            path=path,
+            message=f"{first.leaf._respond.path} always answers, "  # type: ignore[union-attr]
+            "and what follows it is never asked",
+            fix="put the local answer last",
+        )
+    elif leaf._budget is not None and _penniless(leaf._budget):
+        yield Finding(
+            rule="fallback-never-runs",
+            path=path,
+            message=f"{leaf._budget.path} never pays, so that a side with attempts is never asked",
+            fix=f"give {leaf._budget.path} a capacity, and a threshold below 1",
+        )
+
+
+def _always_answers(side: Plan) -> bool:
+    if not isinstance(side.leaf, RespondLeaf) or callable(side.leaf._respond.policy.value):
+        return False
+    return Role.GATE not in {layer.role for layer in side.layers}
+
+
+def _boundless(budget: BudgetFlow[Any], extra: int) -> bool:
+    policy = budget.policy
+    if isinstance(policy, RetryBudget):
+        return policy.cost == 0
+    return isinstance(policy, WindowBudget | ConcurrencyBudget) and policy.ratio >= extra
+
+
+def _penniless(budget: BudgetFlow[Any]) -> bool:
+    policy = budget.policy
+    if not isinstance(policy, RetryBudget) or policy.cost == 0:
+        return False
+    return policy.threshold == 1 or policy.capacity < policy.cost
+
+
+def _retries(way: Way) -> list[tuple[int, Live[Any]]]:
+    """Return the retries that do retry, with their places."""
+    return [
+        (index, live)
+        for index, live in enumerate(way)
+        if isinstance(live.policy, Retry) and live.policy.max_attempts > 1
+    ]
+
+
+def _shortest(way: Way) -> Live[Any] | None:
+    limits = [live for live in way if isinstance(live.policy, Timeout)]
+    return min(limits, key=_seconds, default=None)
+
+
+def _seconds(live: Live[Any]) -> float:
+    seconds: float = live.policy.seconds
+    return seconds
