@@ -23,13 +23,11 @@ from typing import TYPE_CHECKING, NoReturn, Self
 import grpc
 from grpc.aio import AioRpcError, Metadata
 
+from ninelives_grpc.ended import EndedCall
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
-
-    Future = grpc.Future[object]
-else:
-    Future = grpc.Future  # generic in the stubs, not at run time
 
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 """Trailing metadata by which a server says when to retry (gRFC A6): whole milliseconds."""
@@ -105,7 +103,7 @@ class MissingExtraError(NinelivesError, ImportError):
         self.extra = extra
 
 
-class LocalError(NinelivesError, grpc.RpcError, grpc.Call, Future):
+class LocalError(NinelivesError, grpc.RpcError, EndedCall):
     """A call that ended here, in every form gRPC gives an ended call: error, `Call` and `Future`.
 
     Attributes:
@@ -144,10 +142,6 @@ class LocalError(NinelivesError, grpc.RpcError, grpc.Call, Future):
         """Return the details: nothing more is known, as no server was asked."""
         return self._text
 
-    def initial_metadata(self) -> tuple[()]:
-        """Return nothing: no server has answered."""
-        return ()
-
     def trailing_metadata(self) -> tuple[tuple[str, str], ...]:  # type: ignore[override]
         """Return the time to wait, in the form in which a server would have sent it."""
         return pushback_metadata(self.retry_after)
@@ -160,30 +154,6 @@ class LocalError(NinelivesError, grpc.RpcError, grpc.Call, Future):
         """Show class, code and details."""
         return f"<{type(self).__name__} {self}>"
 
-    def is_active(self) -> bool:
-        """Return False: it has ended."""
-        return False
-
-    def time_remaining(self) -> float:
-        """Return 0: it has ended."""
-        return 0.0
-
-    def cancel(self) -> bool:
-        """Return False: there is nothing to cancel."""
-        return False
-
-    def cancelled(self) -> bool:
-        """Return False: it ended for another reason."""
-        return False
-
-    def running(self) -> bool:
-        """Return False: it has ended."""
-        return False
-
-    def done(self) -> bool:
-        """Return True: it has ended."""
-        return True
-
     def result(self, timeout: float | None = None) -> NoReturn:
         """Raise itself, at once."""
         raise self
@@ -195,14 +165,6 @@ class LocalError(NinelivesError, grpc.RpcError, grpc.Call, Future):
     def traceback(self, timeout: float | None = None) -> TracebackType | None:
         """Return the traceback, if it was raised."""
         return self.__traceback__
-
-    def add_callback(self, callback: Callable[[], None]) -> bool:
-        """Return False, as gRPC does for a call that has ended."""
-        return False
-
-    def add_done_callback(self, fn: Callable[[Future], None]) -> None:
-        """Call `fn` at once."""
-        fn(self)
 
     def __iter__(self) -> Self:
         """Stand in for a response stream."""

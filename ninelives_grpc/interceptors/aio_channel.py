@@ -15,6 +15,7 @@ from ninelives_grpc.interceptors.aio_watch import AioWatch
 from ninelives_grpc.interceptors.attempts import aio_metadata, new_call
 from ninelives_grpc.interceptors.protect import no_race_of_streams
 from ninelives_grpc.lifetime import Lifetime
+from ninelives_grpc.stacks.edge import abandon
 from ninelives_grpc.stacks.execution import Execution
 from ninelives_grpc.stacks.step import ATTEMPT
 
@@ -104,8 +105,7 @@ class ProtectedMethod:
         except BaseException as error:
             if replay is not None:
                 replay.close()
-            execution.cancel(call.started, error)
-            stack.recorder.ended(call, execution.outcome, call.started)
+            abandon(stack, execution, call.started, error)
             raise
         if first is not None and not driven:
             return self._pass(execution, first)

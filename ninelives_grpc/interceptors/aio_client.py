@@ -7,38 +7,38 @@ single object that has all four would leave the streams unprotected.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from grpc import aio
 
-from ninelives_grpc.call import Call, Method, Side
 from ninelives_grpc.interceptors import aio_calls
 from ninelives_grpc.interceptors.aio_driver import AioDriver
 from ninelives_grpc.interceptors.aio_replay import AioReplay
 from ninelives_grpc.interceptors.aio_watch import AioWatch
 from ninelives_grpc.interceptors.attempts import aio_metadata, new_call, time_left
-from ninelives_grpc.interceptors.client import refuse_targets, route
+from ninelives_grpc.interceptors.client import Known
 from ninelives_grpc.interceptors.protect import no_race_of_streams
 from ninelives_grpc.stacks.aio import pause
-from ninelives_grpc.stacks.edge import error_of
+from ninelives_grpc.stacks.edge import abandon, error_of
 from ninelives_grpc.stacks.execution import Execution
 from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ninelives_grpc.interceptors.client import Route
+    from ninelives_grpc.call import Call
     from ninelives_grpc.routes import Routes
     from ninelives_grpc.stacks.plan import Plan
     from ninelives_grpc.stacks.stack import Stack
 
     Continuation = Callable[[aio.ClientCallDetails, Any], Awaitable[Any]]
 
-_MAX_METHODS = 10_000
-
 
 class Adapter:
     """What the four interceptors have in common."""
+
+    streams: ClassVar[bool] = True
+    """Whether their calls stream in either direction."""
 
     def __init__(self, routes: Routes) -> None:
         """Route by method.
@@ -46,10 +46,7 @@ class Adapter:
         Raises:
             ConfigError: A stack chooses the channel, which an interceptor can not.
         """
-        for routed in routes.stacks:
-            refuse_targets(routed)
-        self._routes = routes
-        self._methods: dict[Any, Route] = {}
+        self._known = Known(routes, streams=self.streams)
 
     async def _intercept(
         self,
@@ -61,8 +58,7 @@ class Adapter:
         streams_requests: bool,
         streams_responses: bool,
     ) -> Any:
-        streams = streams_requests or streams_responses
-        method, stack, plan = self._route(details.method, streams=streams)
+        method, stack, plan = self._known.route(details.method)
         if stack is None or plan is None:
             return await continuation(details, request)
         call = new_call(
@@ -100,19 +96,11 @@ class Adapter:
             started.add_done_callback(lambda _: replay.close())
         return started
 
-    def _route(self, path: Any, *, streams: bool) -> Route:
-        found = self._methods.get(path)
-        if found is None:
-            if len(self._methods) >= _MAX_METHODS:
-                self._methods.clear()
-            name = path.decode() if isinstance(path, bytes) else path
-            method = Method(name, side=Side.CLIENT)
-            found = self._methods[path] = route(method, self._routes(name), streams=streams)
-        return found
-
 
 class UnaryUnaryInterceptor(Adapter, aio.UnaryUnaryClientInterceptor):
     """One request, one response."""
+
+    streams = False
 
     async def intercept_unary_unary(
         self, continuation: Continuation, client_call_details: Any, request: Any
@@ -209,8 +197,7 @@ async def _start(
         if step is ATTEMPT:
             first = await begin(execution.current(), stack.clock.now())
     except BaseException as error:
-        execution.cancel(stack.clock.now(), error)
-        stack.recorder.ended(call, execution.outcome, stack.clock.now())
+        abandon(stack, execution, stack.clock.now(), error)
         raise
     if first is not None and not plan.repeats and not (streaming and plan.timed):
         first.add_done_callback(AioWatch(stack, execution, streaming=streaming).ended)

@@ -31,6 +31,7 @@ from ninelives_grpc.interceptors.server import unary_response
 from ninelives_grpc.interceptors.within import LimitReachedError, within
 from ninelives_grpc.outcome import Code, Kind, Outcome, failed
 from ninelives_grpc.stacks.aio import go_on, pause
+from ninelives_grpc.stacks.edge import abandon
 from ninelives_grpc.stacks.execution import Execution
 from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE
 
@@ -124,9 +125,7 @@ def awaited(
             if step is not FINISH:
                 now = await go_on(execution, step, attempt, clock, now)
         except BaseException as error:
-            now = clock.now()
-            execution.cancel(now, error)
-            recorder.ended(call, execution.outcome, now)
+            abandon(stack, execution, clock.now(), error)
             raise
         recorder.ended(call, execution.outcome, now)
         if execution.outcome.code is Code.OK and not replaceable:

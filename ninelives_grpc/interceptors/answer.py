@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-import grpc
-
+from ninelives_grpc.ended import EndedCall
 from ninelives_grpc.outcome import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
 
-    Future = grpc.Future[Any]
-else:
-    Future = grpc.Future
+    import grpc
 
 T = TypeVar("T")
 
 
-class LocalAnswer(grpc.Call, Future, Generic[T]):
+class LocalAnswer(EndedCall, Generic[T]):
     """A sync call that ended well without a server: `Call`, `Future` and iterator."""
 
     def __init__(self, value: Any, *, streaming: bool = False) -> None:
@@ -40,37 +37,9 @@ class LocalAnswer(grpc.Call, Future, Generic[T]):
         """Return nothing: there was no error."""
         return ""
 
-    def initial_metadata(self) -> tuple[()]:
-        """Return nothing: no server has answered."""
-        return ()
-
     def trailing_metadata(self) -> tuple[()]:
         """Return nothing: no server has answered."""
         return ()
-
-    def is_active(self) -> bool:
-        """Return False: it has ended."""
-        return False
-
-    def time_remaining(self) -> float:
-        """Return 0: it has ended."""
-        return 0.0
-
-    def cancel(self) -> bool:
-        """Return False: there is nothing to cancel."""
-        return False
-
-    def cancelled(self) -> bool:
-        """Return False."""
-        return False
-
-    def running(self) -> bool:
-        """Return False: it has ended."""
-        return False
-
-    def done(self) -> bool:
-        """Return True: it has ended."""
-        return True
 
     def result(self, timeout: float | None = None) -> Any:
         """Return the message; a stream has none, as in gRPC."""
@@ -82,14 +51,6 @@ class LocalAnswer(grpc.Call, Future, Generic[T]):
     def traceback(self, timeout: float | None = None) -> TracebackType | None:
         """Return None: it ended well."""
         return None
-
-    def add_callback(self, callback: Callable[[], None]) -> bool:
-        """Return False, as gRPC does for a call that has ended."""
-        return False
-
-    def add_done_callback(self, fn: Callable[[Future], None]) -> None:
-        """Call `fn` at once."""
-        fn(self)
 
     def __iter__(self) -> Self:
         """Go through the messages."""

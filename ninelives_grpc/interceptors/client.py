@@ -47,6 +47,34 @@ class Details(NamedTuple):
     compression: grpc.Compression | None
 
 
+class Known:
+    """The methods that calls have come for, and what protects them, found once each."""
+
+    def __init__(self, routes: Routes, *, streams: bool) -> None:
+        """Begin without any; `streams` if the methods stream in either direction.
+
+        Raises:
+            ConfigError: A stack chooses the channel, which an interceptor can not.
+        """
+        for stack in routes.stacks:
+            refuse_targets(stack)
+        self._routes = routes
+        self._streams = streams
+        self._found: dict[Any, Route] = {}
+
+    def route(self, path: str | bytes) -> Route:
+        """Return the method of a path, and what protects it."""
+        found = self._found.get(path)
+        if found is None:
+            if len(self._found) >= _MAX_METHODS:
+                self._found.clear()
+            name = path.decode() if isinstance(path, bytes) else path
+            stack, method = self._routes(name), Method(name, side=Side.CLIENT)
+            plan = None if stack is None else stack.plan.of_method(method, streams=self._streams)
+            found = self._found[path] = (method, stack, plan)
+        return found
+
+
 class ClientInterceptor(
     grpc.UnaryUnaryClientInterceptor,
     grpc.UnaryStreamClientInterceptor,
@@ -61,11 +89,7 @@ class ClientInterceptor(
         Raises:
             ConfigError: A stack chooses the channel, which an interceptor can not.
         """
-        for routed in routes.stacks:
-            refuse_targets(routed)
-        self._routes = routes
-        self._unary: dict[str, Route] = {}
-        self._streams: dict[str, Route] = {}
+        self._unary, self._streams = Known(routes, streams=False), Known(routes, streams=True)
 
     def intercept_unary_unary(
         self, continuation: Continuation, client_call_details: Any, request: Any
@@ -116,8 +140,8 @@ class ClientInterceptor(
         *,
         streams_requests: bool,
     ) -> Any:
-        streams = streams_requests or start is stream
-        method, stack, plan = self._route(details.method, streams=streams)
+        known = self._streams if streams_requests or start is stream else self._unary
+        method, stack, plan = known.route(details.method)
         if stack is None or plan is None:
             return continuation(details, request)
         call = new_call(
@@ -148,21 +172,6 @@ class ClientInterceptor(
         if replay is not None and (start is _block or not started.add_callback(replay.close)):
             replay.close()
         return started
-
-    def _route(self, path: str, *, streams: bool) -> Route:
-        known = self._streams if streams else self._unary
-        found = known.get(path)
-        if found is None:
-            if len(known) >= _MAX_METHODS:
-                known.clear()
-            method = Method(path, side=Side.CLIENT)
-            found = known[path] = route(method, self._routes(path), streams=streams)
-        return found
-
-
-def route(method: Method, stack: Stack | None, *, streams: bool) -> Route:
-    """Find the stack's plan for a method."""
-    return method, stack, None if stack is None else stack.plan.of_method(method, streams=streams)
 
 
 def refuse_targets(stack: Stack) -> None:

@@ -13,7 +13,7 @@ from ninelives_grpc.interceptors.calls import ProtectedCall, ProtectedStream
 from ninelives_grpc.interceptors.driver import Driver
 from ninelives_grpc.interceptors.watch import Watch
 from ninelives_grpc.outcome import Code
-from ninelives_grpc.stacks.edge import error_of, result_of
+from ninelives_grpc.stacks.edge import abandon, error_of, result_of
 from ninelives_grpc.stacks.execution import Execution
 from ninelives_grpc.stacks.step import ATTEMPT, FINISH
 from ninelives_grpc.stacks.sync import go_on
@@ -44,9 +44,7 @@ def blocking(
         if step is not FINISH:
             now = go_on(execution, step, attempt, clock, now)
     except BaseException as error:
-        now = clock.now()
-        execution.cancel(now, error)
-        stack.recorder.ended(call, execution.outcome, now)
+        abandon(stack, execution, clock.now(), error)
         raise
     outcome = execution.outcome
     stack.recorder.ended(call, outcome, now)
@@ -100,8 +98,7 @@ def _start(
     try:
         step = execution.start(call.started)
     except BaseException as error:
-        execution.cancel(call.started, error)
-        stack.recorder.ended(call, execution.outcome, call.started)
+        abandon(stack, execution, call.started, error)
         raise
     if step is FINISH:
         stack.recorder.ended(call, execution.outcome, call.started)
@@ -113,8 +110,7 @@ def _start(
         try:
             started = begin(execution)
         except BaseException as error:
-            execution.cancel(call.started, error)
-            stack.recorder.ended(call, execution.outcome, call.started)
+            abandon(stack, execution, call.started, error)
             raise
         Watch(stack, execution, started, streaming=streaming)
         return started

@@ -18,6 +18,7 @@ from ninelives_grpc.interceptors.serve import (
     too_late,
     until_over,
 )
+from ninelives_grpc.stacks.edge import abandon
 from ninelives_grpc.stacks.execution import Execution
 from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE, Step
 from ninelives_grpc.stacks.sync import pause
@@ -160,9 +161,7 @@ def lost(stack: Stack, execution: Execution, iterator: object = None) -> None:
     try:
         close(iterator)
     finally:
-        now = stack.clock.now()
-        execution.cancel(now)
-        stack.recorder.ended(execution.call, execution.outcome, now)
+        abandon(stack, execution, stack.clock.now())
 
 
 def close(iterator: object) -> None:

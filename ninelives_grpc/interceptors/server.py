@@ -23,6 +23,7 @@ from ninelives_grpc.interceptors.serve import (
 )
 from ninelives_grpc.interceptors.served_stream import ServedStream
 from ninelives_grpc.outcome import Outcome, cancelled
+from ninelives_grpc.stacks.edge import abandon
 from ninelives_grpc.stacks.execution import Execution
 from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE
 from ninelives_grpc.stacks.sync import go_on, pause
@@ -106,9 +107,7 @@ def unary_response(
                 call.lifetime = until_over(context)
             now = go_on(execution, step, attempt, clock, call.started)
         except BaseException as error:
-            now = clock.now()
-            execution.cancel(now, error)
-            recorder.ended(call, execution.outcome, now)
+            abandon(stack, execution, clock.now(), error)
             stop_if_over(call, context)
             raise
         recorder.ended(call, execution.outcome, now)
@@ -171,9 +170,7 @@ def _admit(execution: Execution, stack: Stack, context: Any) -> bool:
             pause(execution, clock)
             step = execution.resume(clock.now())
     except BaseException as error:
-        now = clock.now()
-        execution.cancel(now, error)
-        stack.recorder.ended(call, execution.outcome, now)
+        abandon(stack, execution, clock.now(), error)
         stop_if_over(call, context)
         raise
     if step is FINISH:

@@ -16,6 +16,7 @@ from ninelives_grpc import parameters
 from ninelives_grpc.errors import ConfigError, RevisionError, UnknownNameError
 from ninelives_grpc.events import ParameterChanged
 from ninelives_grpc.forking import afresh_in_children
+from ninelives_grpc.naming import snake_case
 from ninelives_grpc.parameters import Adaptive, Change, option, policy
 from ninelives_grpc.stacks.algebra import Expression
 
@@ -85,7 +86,7 @@ class Policy(Expression):
     @classmethod
     def default_name(cls) -> str:
         """Return the class name in snake_case."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+        return snake_case(cls.__name__)
 
     def __repr__(self) -> str:
         """Show the policy as it would be written: only what differs from the default."""

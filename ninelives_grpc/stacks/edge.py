@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from ninelives_grpc.outcome import Outcome
     from ninelives_grpc.policies.gate import Refusal
     from ninelives_grpc.stacks.execution import Execution
+    from ninelives_grpc.stacks.stack import Stack
+
+
+def abandon(
+    stack: Stack, execution: Execution, now: float, error: BaseException | None = None
+) -> None:
+    """End a call that nobody goes on with: every permit is given back, and it is noted."""
+    execution.cancel(now, error)
+    stack.recorder.ended(execution.call, execution.outcome, now)
 
 
 def inherited_deadline(now: float) -> float | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from ninelives_control.errors import Code, CommandError
 from ninelives_control.transports.graphql_attempts import asked_in
 from ninelives_control.transports.graphql_types import UnfitError
 from ninelives_control.watch import watch
+from ninelives_grpc.naming import snake_case
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -110,7 +110,7 @@ class CodedErrors(SchemaExtension):
                 arguments.pop(EVENT_NAMES, None)
         refused = await asyncio.to_thread(
             self._dispatcher.refuse,
-            _snake_case(asked.name) if command is None else command.name,
+            snake_case(asked.name) if command is None else command.name,
             arguments,
             wrong,
             caller=self.execution_context.context.caller,
@@ -170,7 +170,3 @@ def _is_of_client(error: GraphQLError) -> bool:
     while isinstance(cause, GraphQLError):
         cause = cause.original_error
     return cause is None or isinstance(cause, _OF_CLIENTS)
-
-
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
@@ -18,6 +17,7 @@ from ninelives_control.transports import messages
 from ninelives_control.transports.grpc_errors import abort
 from ninelives_control.v1 import control_pb2 as pb
 from ninelives_control.watch import follow
+from ninelives_grpc.naming import snake_case
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -67,7 +67,7 @@ class ControlService:
     def _typed(
         self, method: Any, response: type[Message]
     ) -> Callable[[Message, ServicerContext], Awaitable[Message]]:
-        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", method.name).lower()
+        name = snake_case(method.name)
 
         build = _filler(response)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.struct_pb2 import Struct, Value
+
+from ninelives_grpc.naming import snake_case
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -128,4 +129,4 @@ def _word(enum: Any, number: int) -> str:
 
 
 def _prefix(enum: Any) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", enum.name).upper() + "_"
+    return f"{snake_case(enum.name).upper()}_"
