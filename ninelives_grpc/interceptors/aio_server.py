@@ -12,6 +12,7 @@ import grpc
 from grpc import aio
 
 from ninelives_grpc.errors import LocalError, pushback_metadata
+from ninelives_grpc.interceptors.early import aio_refusing, early_refusal
 from ninelives_grpc.interceptors.scheduler import scheduler
 from ninelives_grpc.interceptors.serve import (
     EARLY,
@@ -65,11 +66,17 @@ class AioServerInterceptor(aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Return the protected handler of the method."""
+        """Return the protected handler of the method, or one that refuses the call."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        protected = self._handlers.get(handler_call_details.method, handler)
+        served = self._handlers.get(handler_call_details.method, handler)
+        stack, protected = served.stack, served.handler
+        if stack is not None and stack.plan.gates:
+            metadata = handler_call_details.invocation_metadata
+            refusal = early_refusal(stack, served.method, metadata)
+            if refusal is not None:
+                return aio_refusing(refusal)
         behaviour: Any = protected.unary_unary or protected.stream_unary
         if type(behaviour) is Threaded:
             return with_behaviour(protected, behaviour.of(asyncio.current_task()))

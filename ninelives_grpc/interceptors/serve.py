@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import grpc
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Token
 
+    from ninelives_grpc.policies.gate import Refusal
     from ninelives_grpc.routes import Routes
     from ninelives_grpc.stacks.execution import Execution
     from ninelives_grpc.stacks.stack import Stack
@@ -41,6 +42,22 @@ _MAKERS: dict[tuple[bool, bool], Callable[..., Any]] = {
     (True, False): grpc.stream_unary_rpc_method_handler,
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
+
+
+class Served(NamedTuple):
+    """How a method is served.
+
+    Attributes:
+        original: Its handler.
+        handler: The handler under its stack.
+        method: The method.
+        stack: What protects it, or None.
+    """
+
+    original: Handler
+    handler: Handler
+    method: Method
+    stack: Stack | None
 
 
 class Handlers:
@@ -64,28 +81,29 @@ class Handlers:
             _check(stack)
         self._routes = routes
         self._protect = protect
-        self._made: dict[str, tuple[Handler, Handler]] = {}
+        self._made: dict[str, Served] = {}
 
-    def get(self, name: str, handler: Handler) -> Handler:
-        """Return the protected handler of a method."""
+    def get(self, name: str, handler: Handler) -> Served:
+        """Return how a method is served."""
         made = self._made.get(name)
-        if made is not None and made[0] is handler:
-            return made[1]
-        stack = self._routes(name)
-        protected = handler if stack is None else self._make(name, handler, stack)
+        if made is not None and made.original is handler:
+            return made
         if len(self._made) >= self.MAX:
             # Generic handlers can make up any number of methods.
             self._made.clear()
-        self._made[name] = (handler, protected)
-        return protected
+        self._made[name] = made = self._make(name, handler)
+        return made
 
-    def _make(self, name: str, handler: Handler, stack: Stack) -> Handler:
+    def _make(self, name: str, handler: Handler) -> Served:
+        stack, method = self._routes(name), Method(name, side=Side.SERVER)
+        if stack is None:
+            return Served(handler, handler, method, None)
         original = behaviour_of(handler)
-        behaviour = self._protect(handler, stack, Method(name, side=Side.SERVER))
+        behaviour = self._protect(handler, stack, method)
         for attribute in ("experimental_non_blocking", "experimental_thread_pool"):
             if hasattr(original, attribute):
                 setattr(behaviour, attribute, getattr(original, attribute))
-        return with_behaviour(handler, behaviour)
+        return Served(handler, with_behaviour(handler, behaviour), method, stack)
 
 
 def with_behaviour(handler: Handler, behaviour: Callable[..., Any]) -> Handler:
@@ -162,10 +180,8 @@ def ended(stack: Stack, row: Execution, context: Any) -> Outcome:
     return Outcome(Kind.SUCCESS, Code.OK, 0.0)
 
 
-def refuse(execution: Execution, context: Any) -> NoReturn:
+def refuse(refusal: Refusal, context: Any) -> NoReturn:
     """End a sync call that one of our policies refused, telling the client when to come back."""
-    refusal = execution.outcome.refusal
-    assert refusal is not None
     if refusal.retry_after is not None:
         context.set_trailing_metadata(pushback_metadata(refusal.retry_after))
     context.abort(refusal.code, refusal.details)
@@ -176,7 +192,7 @@ def result_of(execution: Execution, stack: Stack, context: Any) -> object:
     """Return what a sync handler returned, or end the call as it ended."""
     outcome = execution.outcome
     if outcome.refusal is not None:
-        refuse(execution, context)
+        refuse(outcome.refusal, context)
     error = outcome.error
     if error is None:
         return outcome.value

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from ninelives_grpc.interceptors.early import early_refusal, refusing
 from ninelives_grpc.interceptors.serve import (
     Handlers,
     answered,
@@ -41,9 +42,9 @@ if TYPE_CHECKING:
 class ServerInterceptor(grpc.ServerInterceptor):
     """Takes served calls of all four kinds through the stack that their method is routed to.
 
-    gRPC asks it under the server's lock: it only looks up the protected handler. Admission happens
-    where the handler runs, and what was admitted is given back when the handler has really ended,
-    also when its client has long gone.
+    gRPC asks it under the server's lock: it only looks up the protected handler, and whether the
+    call is sure to be refused. Admission happens where the handler runs, and what was admitted is
+    given back when the handler has really ended, also when its client has long gone.
     """
 
     def __init__(self, routes: Routes) -> None:
@@ -59,9 +60,18 @@ class ServerInterceptor(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Return the protected handler of the method."""
+        """Return the protected handler of the method, or one that refuses the call."""
         handler = continuation(handler_call_details)
-        return None if handler is None else self._handlers.get(handler_call_details.method, handler)
+        if handler is None:
+            return None
+        served = self._handlers.get(handler_call_details.method, handler)
+        stack = served.stack
+        if stack is not None and stack.plan.gates:
+            metadata = handler_call_details.invocation_metadata
+            refusal = early_refusal(stack, served.method, metadata)
+            if refusal is not None:
+                return refusing(refusal)
+        return served.handler
 
 
 def protect(handler: Handler, stack: Stack, method: Method) -> Callable[..., Any]:

@@ -111,6 +111,13 @@ class BulkheadGate(Gate[Bulkhead]):
             self._report(call, now, in_flight)
         return PERMIT
 
+    def would_refuse(self, call: Call | None, now: float) -> bool:
+        """Tell whether every place and every place in the queue is taken."""
+        policy = self.policy
+        if self.in_flight < policy.max_concurrent:
+            return False
+        return policy.max_wait <= 0.0 or len(self._queue) >= policy.max_queue
+
     def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:
         """Free the place, and give it to the next in the queue."""
         with self._lock:

@@ -15,7 +15,13 @@ from ninelives_grpc.parameters import option, parameter, policy
 from ninelives_grpc.policies.circuit import Circuit, Happened, State
 from ninelives_grpc.policies.gate import PERMIT, Gate, Permit, Refusal, Verdict, Wait
 from ninelives_grpc.policies.policy import Policy
-from ninelives_grpc.policies.scope import STACK, Scope, key_function, scope_problem
+from ninelives_grpc.policies.scope import (
+    STACK,
+    Scope,
+    key_function,
+    known_on_arrival,
+    scope_problem,
+)
 from ninelives_grpc.windows.lru import LeastRecentlyUsed
 
 if TYPE_CHECKING:
@@ -173,6 +179,8 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
         super().__init__(policy, address)
         self.refused = 0
         self._key_of = key_function(policy.scope)
+        self._tells_early = known_on_arrival(policy.scope)
+        self.keyed = self._key_of is not None and self._tells_early
         self._circuit = self._new_circuit("")
         self._circuits = LeastRecentlyUsed(policy.max_keys, self._new_circuit)
 
@@ -202,6 +210,16 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
                 self.refused += 1
         self._report(circuit, happened, now, call.method.name)
         return permit or self._refuse(policy, circuit, call, now)
+
+    def would_refuse(self, call: Call | None, now: float) -> bool:
+        """Tell whether the circuit is open for a call that has just arrived at a server."""
+        mode = self.policy.mode
+        if mode is not Mode.AUTO or not self._tells_early:
+            return mode is Mode.OPEN
+        circuit: Circuit | None = self._circuit
+        if self._key_of is not None and call is not None:
+            circuit = self._circuits.peek(self._key_of(call))
+        return circuit is not None and circuit.state is State.OPEN and now < circuit.open_until
 
     def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:
         """Take the permit back and learn from the outcome."""

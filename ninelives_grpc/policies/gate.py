@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import grpc
 
+from ninelives_grpc.outcome import cancelled
 from ninelives_grpc.policies.policy import Live, Policy, Role
 
 if TYPE_CHECKING:
@@ -105,6 +106,20 @@ class Gate(Live[P]):
     role = Role.GATE
     records: ClassVar[bool] = True
     """Whether `settle` has anything to do; when not, it is not called."""
+    keyed = False
+    """Whether it looks into the call to know which of its states counts."""
+
+    def would_refuse(self, call: Call | None, now: float) -> bool:
+        """Tell whether a call that has just arrived at a server is sure to be refused; takes none.
+
+        It is asked before the request is read and before the peer is known, and may say no when it
+        can not tell.
+
+        Args:
+            call: The call by its method and metadata; None to a gate that is not `keyed`.
+            now: The time.
+        """
+        return False
 
     def admit(self, call: Call, now: float, deadline: float | None) -> Verdict:
         """Give leave for one attempt, or say why not, or until when to wait.
@@ -120,6 +135,13 @@ class Gate(Live[P]):
     def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:
         """Take the permit back and learn from the outcome."""
         raise NotImplementedError
+
+    def take_back(self, verdict: Permit | Wait, now: float) -> None:
+        """Have nobody make use of what `admit` has given."""
+        if isinstance(verdict, Wait):
+            self.abandon(verdict, now)
+        elif self.records:
+            self.settle(verdict, cancelled(), now)
 
     def claim(self, wait: Wait, call: Call, now: float) -> Verdict:
         """Answer again after a wait; a refusal ends it."""

@@ -15,7 +15,13 @@ from ninelives_grpc.events import RateLimitDelayed, RateLimitExceeded, RateLimit
 from ninelives_grpc.parameters import option, parameter, policy
 from ninelives_grpc.policies.gate import PERMIT, Gate, Permit, Refusal, Verdict, Wait
 from ninelives_grpc.policies.policy import Policy
-from ninelives_grpc.policies.scope import STACK, Scope, key_function, scope_problem
+from ninelives_grpc.policies.scope import (
+    STACK,
+    Scope,
+    key_function,
+    known_on_arrival,
+    scope_problem,
+)
 from ninelives_grpc.windows.lru import LeastRecentlyUsed
 
 if TYPE_CHECKING:
@@ -123,6 +129,8 @@ class RateLimitGate(Gate[RateLimit]):
         self._dues = LeastRecentlyUsed(policy.max_keys, Due)
         self._key_of = key_function(policy.scope)
         self._weight = policy.weight
+        self._tells_early = policy.weight is None and known_on_arrival(policy.scope)
+        self.keyed = self._key_of is not None and self._tells_early
 
     def admit(self, call: Call, now: float, deadline: float | None) -> Verdict:
         """Let the call through, let it wait for its turn, or refuse it."""
@@ -151,6 +159,16 @@ class RateLimitGate(Gate[RateLimit]):
         if key:
             details += f" for {key!r}"
         return Refusal(self.name, details, retry_after=retry_after)
+
+    def would_refuse(self, call: Call | None, now: float) -> bool:
+        """Tell whether the limit is used up for a call that has just arrived at a server."""
+        policy = self.policy
+        if not self._tells_early or policy.max_wait or policy.enforced < 1.0:
+            return False
+        due: Due | None = self._due
+        if self._key_of is not None and call is not None:
+            due = self._dues.peek(self._key_of(call))
+        return due is not None and due.at + (1.0 - policy.burst) / policy.rate - now > _ROUNDING
 
     def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:
         """Do nothing: a call counts when it starts."""

@@ -14,6 +14,7 @@ Scope = str | Callable[[Call], str]
 """`stack`, `method`, `peer`, `metadata:NAME`, or a function from the call to a key."""
 
 STACK = "stack"
+_PEER = "peer"
 _METADATA = "metadata:"
 ALLOWED = "stack, method, peer, metadata:NAME, or a function of the call"
 
@@ -39,6 +40,11 @@ def key_function(scope: Scope) -> Callable[[Call], str] | None:
     return _by_metadata(scope.removeprefix(_METADATA).lower())
 
 
+def known_on_arrival(scope: Scope) -> bool:
+    """Tell whether a key can be found before the request is read and the peer is known."""
+    return not callable(scope) and scope != _PEER
+
+
 def _by_metadata(name: str) -> Callable[[Call], str]:
     def find(call: Call) -> str:
         for key, value in call.metadata or ():
@@ -59,4 +65,4 @@ def _by_peer(call: Call) -> str:
     return peer.rpartition(":")[0] if peer.startswith("ip") else peer
 
 
-_BY_WORD: Mapping[str, Callable[[Call], str]] = {"method": _by_method, "peer": _by_peer}
+_BY_WORD: Mapping[str, Callable[[Call], str]] = {"method": _by_method, _PEER: _by_peer}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.policies.budget import Budget, RetryBudget
+from ninelives_grpc.policies.gate import Gate
 from ninelives_grpc.policies.hedge import Hedge, HedgeFlow
 from ninelives_grpc.policies.policy import Address, Live, Policy, Role
 from ninelives_grpc.policies.respond import RespondFlow
@@ -34,6 +35,7 @@ class Plan:
     Attributes:
         layers: Running policies, outermost first.
         depth: How many they are.
+        gates: Those of them that only admit or refuse.
         leaf: What comes then; None is one attempt, over the wire or of the function.
         repeats: Whether one call can take another number of attempts than one.
         attempts: Whether there is any attempt in it.
@@ -46,6 +48,7 @@ class Plan:
     __slots__ = (
         "attempts",
         "depth",
+        "gates",
         "hedges",
         "layers",
         "leaf",
@@ -56,6 +59,7 @@ class Plan:
     )
     attempts: bool
     depth: int
+    gates: tuple[Gate[Any], ...]
     hedges: tuple[HedgeFlow, ...]
     layers: tuple[Live[Any], ...]
     leaf: Leaf | None
@@ -67,6 +71,7 @@ class Plan:
     def __init__(self, layers: tuple[Live[Any], ...], leaf: Leaf | None) -> None:
         self.layers = layers
         self.depth = len(layers)
+        self.gates = tuple(layer for layer in layers if isinstance(layer, Gate))
         self.leaf = leaf
         inner = () if leaf is None else leaf.plans
         self.roles = frozenset({layer.role for layer in layers}).union(

@@ -1,0 +1,89 @@
+"""Refuse a served call before a worker thread or the reading of its request is spent on it.
+
+A call that waits for a worker only to be told no keeps a better one waiting. gRPC's server asks an
+interceptor before it reads the request, and lets it answer with a handler of another kind: one that
+takes a stream needs no request, and one with a thread pool of its own needs no worker.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+
+from ninelives_grpc.call import Call, Method
+from ninelives_grpc.errors import pushback_metadata
+from ninelives_grpc.interceptors.serve import refuse
+from ninelives_grpc.outcome import refused
+from ninelives_grpc.policies.gate import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ninelives_grpc.stacks.stack import Stack
+
+    Handler = grpc.RpcMethodHandler[Any, Any]
+
+
+def early_refusal(stack: Stack, method: Method, metadata: Any) -> Refusal | None:
+    """Return why a call that has just arrived is refused; None if that is not sure by now.
+
+    Only what the gates of the stack can tell from method and metadata counts, which is all there
+    is: a rate limit by peer, say, answers where the handler runs.
+    """
+    now = stack.clock.now()
+    call = None
+    for gate in stack.plan.gates:
+        if call is None and gate.keyed:
+            call = Call(method, now, None, metadata)
+        if gate.would_refuse(call, now):
+            call = call or Call(method, now, None, metadata)
+            verdict = gate.admit(call, now, None)
+            if isinstance(verdict, Refusal):
+                stack.recorder.ended(call, refused(verdict), now)
+                return verdict
+            # Things have changed in the meantime: it is asked again where the handler runs.
+            gate.take_back(verdict, now)
+    return None
+
+
+def refusing(refusal: Refusal) -> Handler:
+    """Return a handler for a sync server that ends any kind of call at once."""
+
+    def end(_: Any, context: Any) -> NoReturn:
+        refuse(refusal, context)
+
+    end.experimental_thread_pool = _AT_ONCE  # type: ignore[attr-defined]
+    return _handler(end)
+
+
+def aio_refusing(refusal: Refusal) -> Handler:
+    """Return a handler for an asyncio server that ends any kind of call at once."""
+
+    async def end(_: Any, context: Any) -> None:
+        metadata = pushback_metadata(refusal.retry_after)
+        await context.abort(refusal.code, refusal.details, metadata)
+
+    return _handler(end)
+
+
+def _handler(behaviour: Callable[[Any, Any], Any]) -> Handler:
+    handler: Handler = grpc.stream_unary_rpc_method_handler(behaviour)
+    return handler
+
+
+class AtOnce(ThreadPoolExecutor):
+    """Runs what it is given in the thread that gives it: gRPC asks for a `ThreadPoolExecutor`."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run a function, and return its result as a future that is done."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - for whoever looks into the future
+            future.set_exception(error)
+        return future
+
+
+_AT_ONCE = AtOnce(1)
