@@ -10,13 +10,15 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from ninelives_grpc.scheduler import scheduler
+
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
 
 class Clock(Protocol):
-    """Seconds that only ever grow, and two ways to wait for them."""
+    """Seconds that only ever grow, and ways to wait for them."""
 
     now: Callable[[], float]
     """Seconds since an arbitrary moment."""
@@ -27,8 +29,23 @@ class Clock(Protocol):
     async def wait_async(self, woken: asyncio.Event, until: float | None) -> None:
         """Suspend this task until `woken` is set or `now()` reaches `until`."""
 
+    def wait_then(self, until: float, function: Callable[[], None]) -> Callable[[], None]:
+        """Wait as `wait` does, but in another thread, and then call a function.
+
+        It must not block. Returns how to call it off.
+        """
+
     def timeout(self, until: float | None) -> asyncio.Timeout:
         """Return the asyncio context that is cancelled when `now()` reaches `until`."""
+
+    def move(self, timeout: asyncio.Timeout, until: float) -> None:
+        """Have a `timeout` that has been entered be cancelled at another time."""
+
+    def at(self, until: float, function: Callable[[], None]) -> Callable[[], None]:
+        """Call a function in another thread when `now()` reaches `until`, as `wait_then`.
+
+        It is a limit, for which a clock does not jump.
+        """
 
 
 class MonotonicClock:
@@ -50,9 +67,19 @@ class MonotonicClock:
         except TimeoutError:
             pass
 
+    def wait_then(self, until: float, function: Callable[[], None]) -> Callable[[], None]:
+        """Call a function in the scheduler's thread when the time has come."""
+        return scheduler.later(until - time.monotonic(), function)
+
+    at = wait_then
+
     def timeout(self, until: float | None) -> asyncio.Timeout:
         """Return the asyncio context that is cancelled when the time has come."""
         return asyncio.timeout(None if until is None else until - time.monotonic())
+
+    def move(self, timeout: asyncio.Timeout, until: float) -> None:
+        """Have a timeout be cancelled at another time."""
+        timeout.reschedule(asyncio.get_running_loop().time() + until - time.monotonic())
 
 
 MONOTONIC = MonotonicClock()

@@ -191,9 +191,10 @@ class RateLimitExceeded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeoutOccurred(Event):
-    """A time limit of ours ran out; `limit` is its length."""
+    """A time limit of ours ran out; `limit` is its length, `idle` if it was that of a message."""
 
     limit: float
+    idle: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

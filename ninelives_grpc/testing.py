@@ -18,6 +18,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
+from ninelives_grpc.scheduler import scheduler
 from ninelives_grpc.scripted import (
     ReceivedCall,
     Reply,
@@ -58,6 +59,7 @@ class VirtualClock:
             weakref.WeakKeyDictionary()
         )
         self._waiting: list[float] = []
+        self._due: dict[object, tuple[float, Callable[[], None]]] = {}
         self._lock = threading.Lock()
         self.now: Callable[[], float] = self._now
 
@@ -74,6 +76,15 @@ class VirtualClock:
             woken.wait()
         elif not woken.is_set():
             self._jump(max(self._at, until))
+
+    def wait_then(self, until: float, function: Callable[[], None]) -> Callable[[], None]:
+        """Jump to `until` in the scheduler's thread, and call a function there."""
+
+        def jump() -> None:
+            self._jump(until)
+            function()
+
+        return scheduler.later(0.0, jump)
 
     async def wait_async(self, woken: asyncio.Event, until: float | None) -> None:
         """Let the other tasks run, and jump towards `until` when none of them wakes this one."""
@@ -103,16 +114,36 @@ class VirtualClock:
             self._timeouts[timeout] = until
         return timeout
 
+    def move(self, timeout: asyncio.Timeout, until: float) -> None:
+        """Have a timeout fire when the clock is moved past another time."""
+        with self._lock:
+            self._timeouts[timeout] = until
+
+    def at(self, until: float, function: Callable[[], None]) -> Callable[[], None]:
+        """Call a function when the clock is moved past `until`, in the thread that moves it."""
+        entry = object()
+        with self._lock:
+            self._due[entry] = (until, function)
+        return lambda: _discard(self._due.pop(entry, None))
+
     def _jump(self, to: float) -> None:
         with self._lock:
             self._at = max(self._at, to)
+            functions = [entry for entry, (until, _) in self._due.items() if until <= self._at]
+            called = [self._due.pop(entry)[1] for entry in functions]
             due = [timeout for timeout, until in self._timeouts.items() if until <= self._at]
         for timeout in due:
             del self._timeouts[timeout]
             # One that has been left already can not be moved any more.
             with contextlib.suppress(RuntimeError):
                 timeout.reschedule(0.0)
+        for function in called:
+            function()
 
 
 _PATIENCE = 20
 """Rounds of the event loop in which somebody else may wake a waiting task."""
+
+
+def _discard(_: object) -> None:
+    """Forget what was called off."""

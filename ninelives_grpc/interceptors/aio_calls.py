@@ -192,14 +192,15 @@ class StreamResponseCall(ProtectedAioCall, Generic[T]):
 
     def __anext__(self) -> Any:
         """Return the next message."""
-        if self._iterator is not None:
-            return self._iterator.__anext__()
-        return self._first(iterated=True)
+        if self._iterator is None:
+            return self._first(iterated=True)
+        coming: Any = self._iterator.__anext__()
+        return self._driver.take(coming) if self._driver.followed else coming
 
     async def read(self) -> Any:
         """Return the next message, or `grpc.aio.EOF`."""
         if self._attempt is not None:
-            return await self._attempt.read()
+            return await self._driver.take(self._attempt.read())
         if not self._driver.finished:
             self._keep_to_one_style(iterated=False)
         try:

@@ -74,7 +74,7 @@ class ProtectedMethod:
         if plan.races and self.passed is not None:
             raise no_race_of_streams(stack, call)
         execution = Execution(plan, call, call.deadline)
-        driven = plan.repeats or (self.passed is not None and plan.timed)
+        driven = plan.repeats or (self.passed is not None and plan.follows_messages)
         writes: Writes[Any] | None = None
         replay: AioReplay[Any] | None = None
 
@@ -109,11 +109,14 @@ class ProtectedMethod:
             raise
         if first is not None and not driven:
             return self._pass(execution, first)
-        driver = AioDriver(stack, execution, begin, self._loop)
+        streaming = self.passed is not None
+        driver = AioDriver(stack, execution, begin, self._loop, streaming=streaming)
         if first is None:
             driver.start(step)
         else:
             driver.attempt = first
+            if streaming:
+                driver.follow(first)
             first.add_done_callback(driver.first_ended)
         started = self.protected(driver)
         if replay is not None and isinstance(started, aio_calls.StreamRequestMixin):

@@ -199,16 +199,19 @@ async def _start(
     except BaseException as error:
         abandon(stack, execution, stack.clock.now(), error)
         raise
-    if first is not None and not plan.repeats and not (streaming and plan.timed):
+    if first is not None and not plan.repeats and not (streaming and plan.follows_messages):
         first.add_done_callback(AioWatch(stack, execution, streaming=streaming).ended)
         return first
     if step is FINISH and execution.outcome.failed:
         stack.recorder.ended(call, execution.outcome, stack.clock.now())
         raise error_of(execution.outcome, stack.name, aio=True)
-    driver = AioDriver(stack, execution, begin, asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    driver = AioDriver(stack, execution, begin, loop, streaming=streaming)
     if first is None:
         driver.start(step)
     else:
         driver.attempt = first
+        if streaming:
+            driver.follow(first)
         first.add_done_callback(driver.first_ended)
     return protected(driver)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc.aio import AioRpcError
 
+from ninelives_grpc.interceptors.aio_follower import AioFollower
 from ninelives_grpc.outcome import Code, Kind, Outcome, cancelled, failed
 from ninelives_grpc.stacks.aio import go_on
+from ninelives_grpc.stacks.messages import ended_here, limits_of
 from ninelives_grpc.stacks.step import FINISH, Step
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class AioDriver:
         execution: Execution,
         begin: Callable[[Execution, float], Any],
         loop: asyncio.AbstractEventLoop,
+        *,
+        streaming: bool = False,
     ) -> None:
         """Prepare to follow an execution.
 
@@ -50,6 +54,7 @@ class AioDriver:
             begin: Told the row and the time, starts an attempt and returns gRPC's call object, or
                 a coroutine for it.
             loop: The loop that the call belongs to.
+            streaming: Whether there is a stream of responses.
         """
         self.stack = stack
         self.execution = execution
@@ -63,6 +68,8 @@ class AioDriver:
         self._reader: asyncio.Event | None = None
         self._started = execution.call.started
         self._first_message: float | None = None
+        self._streaming = streaming
+        self._follower: AioFollower | None = None
 
     def start(self, step: Step) -> None:
         """Take a first step that is no attempt, or begin a race."""
@@ -123,7 +130,7 @@ class AioDriver:
         """
         self._reader = asyncio.Event()
         try:
-            first = await message
+            first = await self.take(message)
             if first is not grpc.aio.EOF and self.attempt is attempt:
                 self.execution.call.committed = True
                 self._first_message = self.stack.clock.now()
@@ -131,6 +138,32 @@ class AioDriver:
             self._reader.set()
             self._reader = None
         return first
+
+    @property
+    def followed(self) -> bool:
+        """Whether messages are to be had from `take`, as there are limits for them."""
+        return self._follower is not None
+
+    async def take(self, message: Coroutine[Any, Any, Any]) -> Any:
+        """Await the next message of the attempt, within the limits there are for that.
+
+        Raises:
+            LocalError: The attempt was ended by one of them.
+        """
+        follower = self._follower
+        return await (message if follower is None else follower.take(message))
+
+    def follow(self, attempt: Any) -> None:
+        """Mind the messages of an attempt that streams them, if there are limits for that."""
+        limits = limits_of(self.execution)
+        self._follower = None if limits is None else AioFollower(limits, self.stack, attempt)
+
+    def _outcome(self, attempt: Any, duration: float) -> Outcome:
+        """Return how an attempt has ended that may have been followed."""
+        error = None if self._follower is None else self._follower.verdict()
+        outcome = outcome_of(attempt, duration) if error is None else ended_here(error)
+        outcome.duration = duration
+        return outcome
 
     def first_ended(self, attempt: Any) -> None:
         """Hear from gRPC that the first attempt is over; runs in a callback, and must not raise."""
@@ -141,9 +174,10 @@ class AioDriver:
             self._task = self.loop.create_task(self._judge_after_reader(attempt, self._reader))
             return
         now = self.stack.clock.now()
-        ended = now if self._first_message is None else self._first_message
+        took = (now if self._first_message is None else self._first_message) - self._started
+        judge = outcome_of if self._follower is None else self._outcome
         try:
-            step = self.execution.settle(outcome_of(attempt, ended - self._started), now)
+            step = self.execution.settle(judge(attempt, took), now)
         except Exception as error:
             # A function of the application, such as the `on` of a `Retry`.
             _LOGGER.exception("a policy failed for %s", self.execution.call.method.name)
@@ -190,6 +224,8 @@ class AioDriver:
             return cancelled(0.0, error)
         if not self.execution.plan.races:
             self.attempt = attempt
+            if self._streaming:
+                self.follow(attempt)
             self._tell()
         try:
             await attempt.code()
@@ -199,7 +235,7 @@ class AioDriver:
             attempt.cancel()
             raise
         ended = self._first_message or self.stack.clock.now()
-        outcome = outcome_of(attempt, ended - now)
+        outcome = self._outcome(attempt, ended - now)
         outcome.value = attempt
         return outcome
 

@@ -4,43 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc import aio
 
 from ninelives_grpc.errors import LocalError, pushback_metadata
+from ninelives_grpc.interceptors.aio_threaded import Threaded, threaded_stream
+from ninelives_grpc.interceptors.aio_written import written
 from ninelives_grpc.interceptors.early import aio_refusing, early_refusal
-from ninelives_grpc.interceptors.scheduler import scheduler
 from ninelives_grpc.interceptors.serve import (
     EARLY,
     Handlers,
+    HandlerStoppedError,
     answered,
     behaviour_of,
     enter,
     made_here,
+    overdue,
     own_limit,
     raised,
     served_call,
     too_late,
     with_behaviour,
 )
-from ninelives_grpc.interceptors.served_stream import ServedStream, lost
-from ninelives_grpc.interceptors.server import unary_response
+from ninelives_grpc.interceptors.served_stream import lost
 from ninelives_grpc.interceptors.within import LimitReachedError, within
 from ninelives_grpc.outcome import Code, Kind, Outcome, failed
 from ninelives_grpc.stacks.aio import go_on, pause
 from ninelives_grpc.stacks.edge import abandon
 from ninelives_grpc.stacks.execution import Execution
+from ninelives_grpc.stacks.messages import ended_here, limits_of
 from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from ninelives_grpc.call import Call, Method
+    from ninelives_grpc.call import Method
     from ninelives_grpc.routes import Routes
+    from ninelives_grpc.stacks.messages import MessageLimits
     from ninelives_grpc.stacks.stack import Stack
 
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -105,11 +107,16 @@ def awaited(
     async def protected(request: Any, context: Any) -> Any:
         call = served_call(stack, method, request, context)
         execution = Execution(plan, call, call.deadline)
-        told = WatchedContext(context, call) if replaceable else context
 
         async def attempt(row: Execution, _: float) -> Outcome:
             enter(stack, row, context)
-            limit, work = own_limit(row), behaviour(request, told)
+            # Whoever writes its responses has more limits than this one.
+            limit = None if writes else own_limit(row)
+            work = (
+                written(behaviour, request, context, execution, stack)
+                if writes
+                else behaviour(request, context)
+            )
             try:
                 response = await (work if limit is None else within(limit, stack, work))
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
@@ -146,24 +153,6 @@ def awaited(
     return protected
 
 
-class WatchedContext:
-    """What gRPC gives a handler that writes its responses itself, and a note that it has."""
-
-    def __init__(self, context: Any, call: Call) -> None:
-        """Cover gRPC's context of a call."""
-        self._context = context
-        self._call = call
-
-    async def write(self, message: Any) -> None:
-        """Send one response; from then on nothing takes the handler's place."""
-        self._call.committed = True
-        await self._context.write(message)
-
-    def __getattr__(self, name: str) -> Any:
-        """Show everything else of gRPC's context."""
-        return getattr(self._context, name)
-
-
 def generated(
     behaviour: Callable[..., AsyncIterator[Any]], stack: Stack, method: Method
 ) -> Callable[[Any, Any], AsyncIterator[Any]]:
@@ -185,16 +174,18 @@ def generated(
                 continue
             row = execution.current()
             enter(stack, row, context)
-            messages, limit, duration = behaviour(request, context), own_limit(row), None
+            messages, duration = behaviour(request, context), None
+            limit, limits = own_limit(row), limits_of(execution)
+            minded = limit is not None or limits is not None
             try:
-                while limit is None or clock.now() < limit:
-                    coming = anext(messages)
-                    message = await (coming if limit is None else within(limit, stack, coming))
+                while True:
+                    message = await (
+                        in_time(messages, row, stack, limit, limits) if minded else anext(messages)
+                    )
                     if duration is None:
                         duration = clock.now() - call.started
                     call.committed = True
                     yield message
-                outcome = failed(too_late(row, stack), 0.0)
             except StopAsyncIteration:
                 outcome = answered(context.code())
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
@@ -214,128 +205,41 @@ def generated(
     return protected
 
 
-class Threaded:
-    """A protected plain function with one response, for one task after the other.
+async def in_time(
+    messages: AsyncIterator[Any],
+    row: Execution,
+    stack: Stack,
+    limit: float | None,
+    limits: MessageLimits | None,
+) -> Any:
+    """Return the next message of a generator.
 
-    gRPC runs it in a thread of the migration pool, where nothing tells that the client has gone.
+    Raises:
+        HandlerStoppedError: It has not come in time, or a fault cuts the stream here.
+        StopAsyncIteration: There is none.
     """
-
-    def __init__(self, behaviour: Callable[..., Any], stack: Stack, method: Method) -> None:
-        """Protect a plain function."""
-        self._serve = unary_response(behaviour, stack, method)
-
-    def of(self, task: Any) -> Callable[[Any, Any], Any]:
-        """Return the function for one call, whose task is given."""
-        return lambda request, context: self._serve(request, ThreadContext(context, task))
-
-
-def threaded_stream(
-    behaviour: Callable[..., Any], stack: Stack, method: Method
-) -> Callable[[Any, Any], Iterator[Any]]:
-    """Protect a plain function with a response stream."""
-
-    def steps(request: Any, context: ThreadContext) -> Iterator[Any]:
-        yield from ThreadedStream(behaviour, stack, method, request, context)
-
-    def protected(request: Any, context: Any) -> Iterator[Any]:
-        # gRPC calls this in the loop, and runs the steps of what it returns in a thread.
-        return steps(request, ThreadContext(context, asyncio.current_task()))
-
-    return protected
-
-
-class ThreadedStream(ServedStream):
-    """The responses of a plain function.
-
-    When the client has gone, gRPC's thread may wait for ever for somebody to take a message.
-    """
-
-    def __init__(
-        self,
-        behaviour: Callable[..., Any],
-        stack: Stack,
-        method: Method,
-        request: Any,
-        context: ThreadContext,
-    ) -> None:
-        """Ask for admission, and call the handler; raises as `ServedStream` does."""
-        self._step = threading.RLock()
-        self._over = context.over
-        with self._step:
-            super().__init__(behaviour, stack, method, request, context)
-        context.add_callback(partial(scheduler.later, 0.0, self._give_up))
-
-    def __next__(self) -> Any:
-        """Return the next message, if there is somebody to take it."""
-        with self._step:
-            message = super().__next__()
-            if self._over():
-                self._give_up()
-                raise StopIteration
-            return message
-
-    def _give_up(self) -> None:
-        """Give back what was admitted, unless the handler is at work and will notice by itself."""
-        if self._step.acquire(blocking=False):
-            try:
-                lost(self._stack, self._execution, self._iterator)
-            finally:
-                self._step.release()
-
-
-class ThreadContext:
-    """What gRPC gives a plain function on an asyncio server, and what it does not tell.
-
-    Attributes:
-        over: Tells whether the call has ended, perhaps because the client has gone.
-    """
-
-    def __init__(self, context: Any, task: Any) -> None:
-        """Cover gRPC's context of a call that is served by a task."""
-        self._context = context
-        self._task = task
-        self._code: Any = None
-        self.over: Callable[[], bool] = task.done
-
-    def code(self) -> Any:
-        """Return the code that was set, or None."""
-        return self._code
-
-    def set_code(self, code: Any) -> None:
-        """Set the code."""
-        self._code = code
-        self._context.set_code(code)
-
-    def abort(self, code: Any, details: str = "", trailing_metadata: tuple[Any, ...] = ()) -> None:
-        """End the call with a code; raises, as gRPC's does."""
-        self._code = code
-        self._context.abort(code, details, trailing_metadata)
-
-    def is_active(self) -> bool:
-        """Tell whether the client is there, and there is time left."""
-        if self.over():
-            return False
-        remaining = self._context.time_remaining()
-        return remaining is None or remaining > 0
-
-    def peer(self) -> str:
-        """Return the address of the client; gRPC crashes when it is asked after the end."""
-        return "" if self.over() else str(self._context.peer())
-
-    def add_callback(self, callback: Callable[[], object]) -> bool:
-        """Call back in the loop at the end, also when that is because the client has gone."""
-        loop = self._task.get_loop()
-        loop.call_soon_threadsafe(self._task.add_done_callback, lambda _: callback())
-        return True
-
-    def __getattr__(self, name: str) -> Any:
-        """Show everything else of gRPC's context."""
-        return getattr(self._context, name)
+    now = stack.clock.now()
+    if limit is not None and now >= limit:
+        raise overdue(row, stack, limits, limit, now)
+    until = limit if limits is None else limits.next_by(now, limit)
+    cut = None if limits is None else limits.cut(now)
+    if cut is not None:
+        raise HandlerStoppedError(ended_here(cut))
+    coming = anext(messages)
+    try:
+        message = await (coming if until is None else within(until, stack, coming))
+    except LimitReachedError:
+        raise overdue(row, stack, limits, limit, stack.clock.now()) from None
+    if limits is not None:
+        limits.taken += 1
+    return message
 
 
 def _raised(error: BaseException, row: Execution, stack: Stack, context: Any) -> Outcome:
     """Return the outcome of a handler that raised."""
     call = row.call
+    if isinstance(error, HandlerStoppedError):
+        return error.outcome
     if isinstance(error, LimitReachedError):
         return failed(too_late(row, stack), 0.0)
     if isinstance(error, asyncio.CancelledError):

@@ -38,7 +38,7 @@ class AioWatch:
         if execution.finished:
             return
         # How long a stream lasts says nothing of how fast its server is, should that count now.
-        unknown = self._streaming and execution.plan.timed
+        unknown = self._streaming and execution.plan.follows_messages
         duration = 0.0 if unknown else now - execution.call.started
         execution.settle(outcome_of(call, duration), now)
         self._stack.recorder.ended(execution.call, execution.outcome, now)

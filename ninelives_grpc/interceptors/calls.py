@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 import grpc
 
 from ninelives_grpc.errors import LocalError
-from ninelives_grpc.interceptors.scheduler import scheduler
 from ninelives_grpc.outcome import Code
+from ninelives_grpc.scheduler import scheduler
 from ninelives_grpc.stacks.edge import error_of
 
 if TYPE_CHECKING:
@@ -181,6 +181,7 @@ class ProtectedStream(ProtectedCall[T]):
         """Show what the driver does."""
         super().__init__(stack, driver)
         self._attempt: Any = None
+        self._take: Callable[[Any], T] = next
         self._local: Iterator[T] | None = None
 
     def result(self, timeout: float | None = None) -> Any:
@@ -195,8 +196,7 @@ class ProtectedStream(ProtectedCall[T]):
     def __next__(self) -> T:
         """Return the next message."""
         if self._attempt is not None:
-            message: T = next(self._attempt)
-            return message
+            return self._take(self._attempt)
         return self._first()
 
     def _first(self) -> T:
@@ -210,6 +210,8 @@ class ProtectedStream(ProtectedCall[T]):
             except grpc.RpcError:
                 # Another attempt may follow; if not, `_after_the_last` raises this error.
                 continue
+            if driver.followed:
+                self._take = driver.take
             self._attempt = attempt
             return message
 

@@ -11,14 +11,19 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import grpc
+
 from ninelives_grpc.interceptors.attempts import outcome_of
-from ninelives_grpc.interceptors.scheduler import scheduler
+from ninelives_grpc.interceptors.follower import Follower
 from ninelives_grpc.outcome import Outcome, cancelled
+from ninelives_grpc.scheduler import scheduler
+from ninelives_grpc.stacks.messages import ended_here, limits_of
 from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE, PENDING, RACE, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ninelives_grpc.errors import LocalError
     from ninelives_grpc.stacks.execution import Execution
     from ninelives_grpc.stacks.stack import Stack
 
@@ -41,6 +46,8 @@ class Driver:
         execution: Execution,
         begin: Callable[[Execution], Any],
         parent: Driver | None = None,
+        *,
+        streaming: bool = False,
     ) -> None:
         """Prepare to follow an execution; `begin` starts an attempt and returns gRPC's object."""
         self.execution = execution
@@ -60,6 +67,9 @@ class Driver:
         self._reading = False
         self._ended_while_reading = False
         self._first_message: float | None = None
+        self._streaming = streaming
+        self._follower: Follower | None = None
+        self._verdict: Outcome | None = None
         self._reported = False
 
     def start(self, step: Step) -> None:
@@ -119,7 +129,7 @@ class Driver:
             self._reading = True
         got = False
         try:
-            message = next(attempt)
+            message = self.take(attempt)
             got = True
         finally:
             with self.lock:
@@ -132,6 +142,30 @@ class Driver:
                     self._judge(attempt)
             self._report()
         return message
+
+    def take(self, attempt: Any) -> Any:
+        """Return the next message of an attempt, within the limits there are for that.
+
+        Raises:
+            LocalError: The attempt was ended by one of them.
+        """
+        follower = self._follower
+        if follower is None:
+            return next(attempt)
+        try:
+            return follower.take(attempt)
+        except grpc.RpcError:
+            if follower.error is None:
+                raise
+            raise follower.error from None
+
+    def _fail(self, attempt: Any, error: LocalError) -> None:
+        """End an attempt with an error of ours."""
+        with self.lock:
+            if attempt is not self.attempt or self.finished:
+                return
+            self._verdict = ended_here(error)
+        attempt.cancel()
 
     def _go(self, step: Step) -> None:
         """Take steps until there is something to wait for; the lock is held."""
@@ -156,10 +190,22 @@ class Driver:
             # The channel was closed in the meantime.
             return self.execution.settle(cancelled(0.0, error), clock.now())
         self.attempt = attempt
+        self._follow(attempt)
         self.changed.notify_all()
         if attempt.add_callback(partial(self._ended, attempt)):
             return PENDING
         return self.execution.settle(self._outcome(attempt), clock.now())
+
+    def _follow(self, attempt: Any) -> None:
+        """Mind the messages of an attempt, if there are limits for them."""
+        self._follower = None
+        limits = limits_of(self.execution) if self._streaming else None
+        if limits is not None:
+            self._follower = Follower(limits, self._stack.clock, partial(self._fail, attempt))
+
+    def _unfollow(self) -> None:
+        if self._follower is not None:
+            self._follower.stop()
 
     def _ended(self, attempt: Any) -> None:
         """Hear from gRPC that an attempt is over."""
@@ -190,14 +236,16 @@ class Driver:
 
     def _outcome(self, attempt: Any) -> Outcome:
         ended = self._first_message or self._stack.clock.now()
-        return outcome_of(attempt, ended - self._started)
+        outcome, self._verdict = self._verdict or outcome_of(attempt, 0.0), None
+        outcome.duration = ended - self._started
+        self._unfollow()
+        return outcome
 
     def _wait(self) -> None:
         row = self.execution.current()
         self._pause += 1
         resume = partial(self._resume, self._pause)
-        delay = max(0.0, row.until - self._stack.clock.now())
-        self._call_off = scheduler.later(delay, resume)
+        self._call_off = self._stack.clock.wait_then(row.until, resume)
         wait, lifetime = row.wait, row.call.lifetime
         if lifetime is not None:
             self._stay = lifetime.on_close(self.cancel)
@@ -275,9 +323,15 @@ class Driver:
         if self.attempt is not None:
             self.attempt.cancel()
 
+    @property
+    def followed(self) -> bool:
+        """Whether messages are to be had from `take`, as there are limits for them."""
+        return self._follower is not None
+
     def _finish(self) -> None:
         self.finished = True
         self._stop_waiting()
+        self._unfollow()
         self.changed.notify_all()
 
     def _stop_waiting(self) -> None:

@@ -106,7 +106,7 @@ def _start(
         if outcome.failed:
             return error_of(outcome, stack.name)
         return LocalAnswer(outcome.value, streaming=streaming)
-    if step is ATTEMPT and not plan.repeats and not (streaming and plan.timed):
+    if step is ATTEMPT and not plan.repeats and not (streaming and plan.follows_messages):
         try:
             started = begin(execution)
         except BaseException as error:
@@ -114,6 +114,6 @@ def _start(
             raise
         Watch(stack, execution, started, streaming=streaming)
         return started
-    driver = Driver(stack, execution, begin)
+    driver = Driver(stack, execution, begin, streaming=streaming)
     driver.start(step)
     return ProtectedStream(stack, driver) if streaming else ProtectedCall(stack, driver)

@@ -18,6 +18,7 @@ from ninelives_grpc.errors import (
 from ninelives_grpc.lifetime import Lifetime
 from ninelives_grpc.outcome import Code, Kind, Outcome, cancelled, classify, failed
 from ninelives_grpc.policies.policy import Role
+from ninelives_grpc.stacks.messages import ended_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ninelives_grpc.policies.gate import Refusal
     from ninelives_grpc.routes import Routes
     from ninelives_grpc.stacks.execution import Execution
+    from ninelives_grpc.stacks.messages import MessageLimits
     from ninelives_grpc.stacks.stack import Stack
 
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -274,6 +276,28 @@ def own_limit(row: Execution) -> float | None:
     if deadline is None or (given is not None and deadline >= given - EARLY):
         return None
     return deadline
+
+
+class HandlerStoppedError(Exception):
+    """A limit of ours has stopped a handler that streams; never leaves the interceptors.
+
+    Attributes:
+        outcome: How its call ended.
+    """
+
+    def __init__(self, outcome: Outcome) -> None:
+        """Tell how."""
+        super().__init__()
+        self.outcome = outcome
+
+
+def overdue(
+    row: Execution, stack: Stack, limits: MessageLimits | None, limit: float | None, now: float
+) -> HandlerStoppedError:
+    """Stop a handler whose next message has not come by `limit`, or by a limit for messages."""
+    if limits is None or (limit is not None and now >= limit):
+        return HandlerStoppedError(failed(too_late(row, stack), 0.0))
+    return HandlerStoppedError(ended_here(limits.silent(now, aio=False)))
 
 
 def too_late(row: Execution, stack: Stack) -> TimedOut:

@@ -5,21 +5,23 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from ninelives_grpc.interceptors.scheduler import scheduler
 from ninelives_grpc.interceptors.serve import (
+    HandlerStoppedError,
     ended,
     enter,
     leave,
+    overdue,
     own_limit,
     raised_or_gone,
     result_of,
     served_call,
     stop_if_over,
-    too_late,
     until_over,
 )
+from ninelives_grpc.scheduler import scheduler
 from ninelives_grpc.stacks.edge import abandon
 from ninelives_grpc.stacks.execution import Execution
+from ninelives_grpc.stacks.messages import ended_here, limits_of
 from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE, Step
 from ninelives_grpc.stacks.sync import pause
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from ninelives_grpc.call import Method
     from ninelives_grpc.outcome import Outcome
+    from ninelives_grpc.stacks.messages import MessageLimits
     from ninelives_grpc.stacks.stack import Stack
 
 
@@ -59,6 +62,7 @@ class ServedStream:
         self._execution = Execution(stack.plan, call, call.deadline)
         self._duration: float | None = None
         self._limit: float | None = None
+        self._limits: MessageLimits | None = None
         self._go(self._execution.start(call.started))
 
     def __iter__(self) -> Self:
@@ -73,9 +77,11 @@ class ServedStream:
         row = execution.current()
         token = enter(self._stack, row, self._context)
         try:
-            message = next(self._iterator) if self._limit is None else self._in_time(self._limit)
+            message = self._take(row)
         except StopIteration:
             outcome = ended(self._stack, row, self._context)
+        except HandlerStoppedError as stopped:
+            outcome = stopped.outcome
         except Exception as error:  # noqa: BLE001 - it becomes the outcome
             outcome = raised_or_gone(error, self._stack, row, self._context)
         else:
@@ -88,15 +94,25 @@ class ServedStream:
         self._settle(outcome)
         return next(self)
 
-    def _in_time(self, limit: float) -> Any:
-        """Return the next message of a handler that can only be stopped between two of them."""
-        now = self._stack.clock.now
-        if now() < limit:
+    def _take(self, row: Execution) -> Any:
+        """Return the next message of a handler, which can only be stopped between two of them."""
+        limit, limits = self._limit, self._limits
+        if limit is None and limits is None:
+            return next(self._iterator)
+        now = self._stack.clock.now()
+        until = limit if limits is None else limits.next_by(now, limit)
+        cut = None if limits is None else limits.cut(now)
+        if cut is None and (limit is None or now < limit):
             message = next(self._iterator)
-            if now() < limit:
+            now = self._stack.clock.now()
+            if until is None or now < until:
+                if limits is not None:
+                    limits.taken += 1
                 return message
         close(self._iterator)
-        raise too_late(self._execution.current(), self._stack)
+        if cut is not None:
+            raise HandlerStoppedError(ended_here(cut))
+        raise overdue(row, self._stack, limits, limit, now)
 
     def _settle(self, outcome: Outcome) -> None:
         now = self._stack.clock.now()
@@ -114,7 +130,7 @@ class ServedStream:
                 continue
             assert step is ATTEMPT
             row = execution.current()
-            self._limit = own_limit(row)
+            self._limit, self._limits = own_limit(row), limits_of(execution)
             token = enter(stack, row, self._context)
             try:
                 self._iterator = iter(self._behaviour(self._request, self._context))

@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.interceptors.attempts import outcome_of
-from ninelives_grpc.interceptors.scheduler import scheduler
 from ninelives_grpc.outcome import Outcome, cancelled
+from ninelives_grpc.scheduler import scheduler
 
 if TYPE_CHECKING:
     from ninelives_grpc.stacks.execution import Execution
@@ -56,7 +56,7 @@ class Watch:
             self._settle(cancelled(duration))
         else:
             # How long a stream lasts says nothing of how fast its server is, should that count now.
-            unknown = self._streaming and self._execution.plan.timed
+            unknown = self._streaming and self._execution.plan.follows_messages
             self._settle(outcome_of(ended, 0.0 if unknown else duration))
 
     def _settle(self, outcome: Outcome) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Generator, Iterator
 
     from ninelives_grpc.stacks.stack import Stack
@@ -14,8 +15,12 @@ class LimitReachedError(Exception):
     """A limit of ours ran out; never leaves the interceptors."""
 
 
-async def within(limit: float, stack: Stack, work: Awaitable[Any]) -> Any:
+async def within(
+    limit: float, stack: Stack, work: Awaitable[Any], scope: asyncio.Timeout | None = None
+) -> Any:
     """Await the work until the clock of the stack shows `limit`.
+
+    With a `scope`, which is a timeout of that clock, the limit can be moved meanwhile.
 
     Raises:
         LimitReachedError: It took longer, and was cancelled.
@@ -26,7 +31,7 @@ async def within(limit: float, stack: Stack, work: Awaitable[Any]) -> Any:
     except StopIteration as ready:
         # Most messages of a stream: a timer would cost more than the message.
         return ready.value
-    scope = stack.clock.timeout(limit)
+    scope = scope or stack.clock.timeout(limit)
     try:
         async with scope:
             return await _Started(steps, waits_for)

@@ -191,7 +191,7 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
             circuit.probes = []
 
     @property
-    def timed(self) -> bool:
+    def follows_messages(self) -> bool:
         """Whether slow calls count: a stream is as slow as its first message."""
         return self.policy.slow_call_duration is not None
 

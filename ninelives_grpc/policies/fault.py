@@ -57,6 +57,8 @@ class Fault(Policy):
         share: Share of the calls that it hits, 0..1.
         delay: Seconds to wait first, though not beyond the deadline of the call.
         code: Status code to fail with after that; None lets the call go on.
+        after: Messages of a response stream to let through before it fails; then calls with one
+            response are not hit. None fails a call before it leaves.
         duration: Seconds after which it is off by itself, from the start or from the last change of
             one of its parameters; None leaves it on.
         details: What the error says.
@@ -75,6 +77,13 @@ class Fault(Policy):
     code: FaultCode | None = parameter(
         default=FaultCode.UNAVAILABLE, doc="Status code to fail with; null lets the call go on."
     )
+    after: int | None = parameter(
+        default=None,
+        low=1,
+        high=1_000_000,
+        unit="messages",
+        doc="Messages of a response stream let through before it fails; null fails it at once.",
+    )
     duration: float | None = parameter(
         default=None,
         low=0.001,
@@ -90,7 +99,9 @@ class Fault(Policy):
         return FaultGate(self, address)
 
     def conflict(self) -> str:
-        """Say what is wrong with the methods, or return ""."""
+        """Say what does not go together, or what is wrong with the methods, or return ""."""
+        if self.after is not None and (self.code is None or self.delay):
+            return "after needs a code to fail with, and no delay; use another Fault for that"
         if isinstance(self.methods, str):
             return f"methods must be a list of names, not {self.methods!r}"
         wrong = [name for name in self.methods if "/" not in name and name != _EVERYTHING]
@@ -106,6 +117,25 @@ class Late(Permit):
 
     def __init__(self, waited: float) -> None:
         self.waited = waited
+
+
+class Cut(Permit):
+    """Leave for an attempt whose response stream is to fail half way.
+
+    Attributes:
+        messages: How many come first.
+    """
+
+    __slots__ = ("_code", "_gate", "messages")
+
+    def __init__(self, gate: FaultGate, messages: int, code: FaultCode) -> None:
+        self._gate = gate
+        self._code = code
+        self.messages = messages
+
+    def strike(self, call: Call, now: float) -> InjectedError:
+        """Return the error that the stream ends with now."""
+        return self._gate.cut(call, self._code, now)
 
 
 class Hold(Wait):
@@ -150,18 +180,9 @@ class FaultGate(Gate[Fault]):
             return PERMIT
         if random.random() >= policy.share:
             return PERMIT
-        with self._lock:
-            self.injected += 1
-        self._emitter.emit(
-            FaultInjected(
-                stack=self.stack,
-                policy=self.name,
-                method=call.method.name,
-                at=now,
-                delay=policy.delay,
-                code=policy.code or "",
-            )
-        )
+        if policy.after is not None and policy.code is not None:
+            return Cut(self, policy.after, policy.code)
+        self._note(call, policy.delay, policy.code, now)
         if policy.delay:
             until = now + policy.delay
             late = deadline is not None and deadline < until
@@ -169,6 +190,17 @@ class FaultGate(Gate[Fault]):
                 now, until if deadline is None else min(until, deadline), policy.code, late=late
             )
         return PERMIT if policy.code is None else self._failure(policy.code, 0.0)
+
+    @property
+    def follows_messages(self) -> bool:
+        """Whether streams are to fail half way."""
+        policy = self.policy
+        return policy.after is not None and policy.share > 0.0
+
+    def cut(self, call: Call, code: FaultCode, now: float) -> InjectedError:
+        """Return the error of a stream that fails half way."""
+        self._note(call, 0.0, code, now)
+        return self._error(code)
 
     def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:
         """Have the layers outside of this one see the attempt take as long as it seemed to."""
@@ -205,11 +237,24 @@ class FaultGate(Gate[Fault]):
         service = name.partition("/")[0]
         return _EVERYTHING in methods or name in methods or f"{service}/*" in methods
 
-    def _failure(self, code: FaultCode, waited: float) -> Injected:
-        error = InjectedError(
-            self.policy.details,
-            code=grpc.StatusCode[code],
-            stack=self.stack,
-            policy=self.name,
+    def _note(self, call: Call, delay: float, code: FaultCode | None, now: float) -> None:
+        with self._lock:
+            self.injected += 1
+        self._emitter.emit(
+            FaultInjected(
+                stack=self.stack,
+                policy=self.name,
+                method=call.method.name,
+                at=now,
+                delay=delay,
+                code=code or "",
+            )
         )
-        return Injected(error, waited)
+
+    def _failure(self, code: FaultCode, waited: float) -> Injected:
+        return Injected(self._error(code), waited)
+
+    def _error(self, code: FaultCode) -> InjectedError:
+        return InjectedError(
+            self.policy.details, code=grpc.StatusCode[code], stack=self.stack, policy=self.name
+        )

@@ -145,8 +145,8 @@ class Live(Generic[P]):
         self._change_lock = threading.Lock()
 
     @property
-    def timed(self) -> bool:
-        """Whether it wants to know when the first message of a stream came."""
+    def follows_messages(self) -> bool:
+        """Whether it has to do with single messages of a stream, such as when the first came."""
         return False
 
     @property

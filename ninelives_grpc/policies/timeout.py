@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ninelives_grpc.errors import AioTimedOut, TimedOut
 from ninelives_grpc.events import TimeoutOccurred, TimeoutRefused
 from ninelives_grpc.outcome import Code, Outcome
 from ninelives_grpc.parameters import parameter, policy
@@ -32,8 +33,14 @@ class Timeout(Policy):
     when it ends, and asks `current_call().check()`. A call that arrives with less time left than
     its method's median takes is refused at once.
 
+    A stream may take long and yet be alive: `idle` ends one whose messages fail to come. On a
+    client that is while the application waits for a response, on a server while the handler has
+    none, be it that its client sends nothing. Until the first response it counts as an attempt that
+    timed out, which a `Retry` outside repeats.
+
     Args:
         seconds: The limit.
+        idle: Seconds to wait for the next response of a stream; None waits as long as there is.
         margin: Seconds kept back from the deadline of the call being served.
         refuse_hopeless: Whether a server refuses calls that cannot be answered in time.
         minimum_calls: Calls of a method before its median counts for that.
@@ -44,6 +51,13 @@ class Timeout(Policy):
 
     seconds: float = parameter(
         low=0.001, high=86_400.0, unit="seconds", doc="The limit.", kw_only=False
+    )
+    idle: float | None = parameter(
+        default=None,
+        low=0.001,
+        high=86_400.0,
+        unit="seconds",
+        doc="Longest wait for the next response of a stream.",
     )
     margin: float = parameter(
         default=0.01, low=0.0, high=60.0, unit="seconds", doc="Kept back from the served deadline."
@@ -64,7 +78,7 @@ class TimeoutFlow(Live[Timeout]):
     """Sets deadlines, and on a server learns how long methods take.
 
     Attributes:
-        occurred: How often the limit ran out.
+        occurred: How often a limit ran out.
         refused: How many calls were refused as hopeless.
     """
 
@@ -75,6 +89,11 @@ class TimeoutFlow(Live[Timeout]):
         self.occurred = 0
         self.refused = 0
         self._medians = LeastRecentlyUsed(1000, lambda _: StreamingMedian())
+
+    @property
+    def follows_messages(self) -> bool:
+        """Whether a stream may only be silent for so long."""
+        return self.policy.idle is not None
 
     def within(self, inherited: float, own: float) -> float:
         """Return the earlier of our deadline and the one of the call being served."""
@@ -122,6 +141,16 @@ class TimeoutFlow(Live[Timeout]):
         if call.inherited is not None and own >= call.inherited - self.policy.margin:
             return
         outcome.timed_out = True
+        self._occur(call, self.policy.seconds, now)
+
+    def silent(self, call: Call, limit: float, now: float, *, aio: bool) -> TimedOut:
+        """Note that a stream was silent for too long, and return the error that it ends with."""
+        self._occur(call, limit, now, idle=True)
+        kind = AioTimedOut if aio else TimedOut
+        details = f"{call.method.name} sent no message for {limit:g} s"
+        return kind(details, stack=self.stack, policy=self.name)
+
+    def _occur(self, call: Call, limit: float, now: float, *, idle: bool = False) -> None:
         with self._lock:
             self.occurred += 1
         self._emitter.emit(
@@ -130,10 +159,11 @@ class TimeoutFlow(Live[Timeout]):
                 policy=self.name,
                 method=call.method.name,
                 at=now,
-                limit=self.policy.seconds,
+                limit=limit,
+                idle=idle,
             )
         )
 
     def state(self, now: float) -> dict[str, int | float | str | bool | None]:
-        """Return how often the limit ran out."""
+        """Return how often a limit ran out, and how many calls were refused."""
         return {"occurred": self.occurred, "refused": self.refused}

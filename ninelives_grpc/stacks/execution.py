@@ -17,6 +17,8 @@ from ninelives_grpc.policies.retry import Attempts
 from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ninelives_grpc.call import Call
     from ninelives_grpc.policies.retry import RetryFlow
     from ninelives_grpc.policies.timeout import TimeoutFlow
@@ -225,6 +227,13 @@ class Execution:
     def innermost(self) -> Any:
         """What leaving the innermost layer needs: its permit, when it is a gate."""
         return self._entries[-1]
+
+    def under_way(self) -> Iterator[tuple[Any, Any]]:
+        """Go through the layers around the attempt, each with what leaving it needs."""
+        row: Execution | None = self
+        while row is not None:
+            yield from zip(row.plan.layers, row._entries[: row._depth], strict=False)
+            row = row.child
 
     def adopt(self) -> Outcome:
         """Take the outcome of the row that was under way."""

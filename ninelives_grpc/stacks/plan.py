@@ -92,9 +92,9 @@ class Plan:
         return self if hedged else self.unhedged
 
     @property
-    def timed(self) -> bool:
-        """Whether a layer wants to know when the first message of a stream came."""
-        return any(layer.timed for layer in self.layers)
+    def follows_messages(self) -> bool:
+        """Whether a layer of this row has to do with single messages of a stream."""
+        return any(layer.follows_messages for layer in self.layers)
 
 
 class Compiler:

@@ -12,8 +12,8 @@ from ninelives_grpc import Bulkhead, CircuitBreaker, Fault, Retry, Stack
 from ninelives_grpc.errors import InjectedError
 
 from . import clients, leaks, servers
-from .backend import Backend, RpcKind
-from .clients import AioClient, Style, SyncClient
+from .backend import Backend, Play, RpcKind, expected
+from .clients import REQUESTS, AioClient, Style, SyncClient
 from .session import CLIENT, SERVER, Session
 
 if TYPE_CHECKING:
@@ -134,3 +134,75 @@ def test_delayed_call_ends_at_its_deadline(
         assert running.code is StatusCode.DEADLINE_EXCEEDED
 
     assert backend.attempts == 0
+
+
+RESPONSE_STREAMS = [way for way in WAYS if way[1].streams_responses]
+
+
+@pytest.mark.parametrize(("protected", "kind", "style"), RESPONSE_STREAMS)
+@pytest.mark.parametrize("repeats", [False, True], ids=["once", "retry"])
+def test_client_sees_a_stream_fail_half_way(
+    protected: str,
+    kind: RpcKind,
+    style: Style,
+    repeats: bool,
+    backend: Backend,
+    connect: Callable[..., Any],
+    new_stack: Callable[..., Stack],
+) -> None:
+    fault = Fault(share=1.0, after=2)
+    policies = Bulkhead(8) + (Retry() + CircuitBreaker() if repeats else CircuitBreaker()) + fault
+    stack = new_stack(policies)
+    backend.plays(Play(messages=2, stalls=True))
+
+    running = connect(protected, stack).start(kind, style).result()
+
+    assert (running.code, running.details) == (StatusCode.UNAVAILABLE, "injected")
+    assert isinstance(running.error, InjectedError)
+    assert running.messages == expected(kind, REQUESTS, 2)
+    backend.wait_until_gone()
+    leaks.eventually(lambda: leaks.counted(stack), str)
+    assert leaks.results(stack) == {("UNAVAILABLE", "failure"): 1}
+    assert stack.policy("fault").state(stack.clock.now())["injected"] == 1
+    assert backend.attempts == 1
+
+
+@every_way
+def test_client_whose_calls_are_shorter_sees_nothing_of_a_cut(
+    protected: str,
+    kind: RpcKind,
+    style: Style,
+    connect: Callable[..., Any],
+    new_stack: Callable[..., Stack],
+) -> None:
+    stack = new_stack(Bulkhead(8) + Fault(share=1.0, after=4))
+
+    running = connect(protected, stack).start(kind, style).result()
+
+    assert running.messages == expected(kind, REQUESTS)
+    assert running.error is None
+    assert stack.policy("fault").state(stack.clock.now())["injected"] == 0
+
+
+@pytest.mark.parametrize("kind", [RpcKind.UNARY_STREAM, RpcKind.STREAM_STREAM])
+@pytest.mark.parametrize("protected", servers.PROTECTED)
+def test_server_fails_a_stream_half_way(
+    protected: str,
+    kind: RpcKind,
+    serve: Callable[..., Server],
+    new_stack: Callable[..., Stack],
+    opened: Any,
+) -> None:
+    backend = Backend()
+    stack = new_stack(Bulkhead(8) + CircuitBreaker() + Fault(share=1.0, after=2, code="ABORTED"))
+    server = serve(protected, backend, stack)
+    client = SyncClient(grpc.insecure_channel(server.target))
+    opened.callback(client.close)
+
+    running = client.start(kind, Style.ITERATE).result()
+
+    assert (running.code, running.details) == (StatusCode.ABORTED, "injected")
+    assert running.messages == expected(kind, REQUESTS, 2)
+    backend.wait_until_ended()
+    leaks.eventually(lambda: leaks.counted(stack), str)
+    assert leaks.results(stack) == {("ABORTED", "ignored"): 1}

@@ -211,8 +211,8 @@ def test_several_subscribers_are_told_apart(seconds):
 def test_the_parameters_of_a_stack_are_a_mapping_by_policy_and_name(stack):
     parameters = stack.parameters
 
-    assert list(parameters)[:2] == ["timeout/seconds", "timeout/margin"]
-    assert len(parameters) == len(list(parameters)) == 4 + 17 + 4
+    assert list(parameters)[:2] == ["timeout/seconds", "timeout/idle"]
+    assert len(parameters) == len(list(parameters)) == 5 + 17 + 4
     assert "bulkhead/order" in parameters
     assert "bulkhead/colour" not in parameters
     assert parameters.get("bulkhead") is None

@@ -16,6 +16,7 @@ from ninelives_grpc import (
 from ninelives_grpc.call import Call
 from ninelives_grpc.errors import InjectedError
 from ninelives_grpc.outcome import Code, Kind, refused
+from ninelives_grpc.policies.fault import Cut
 from ninelives_grpc.policies.gate import Permit, Refusal, Wait
 from tests.unit.alone import alone, alone_with_events, names
 from tests.unit.backend import Backend
@@ -203,3 +204,22 @@ def test_a_fallback_stands_in_for_it(call, registry, clock):
     stack = Stack("shop", Fault(share=1.0) | Respond("cached"), registry=registry, clock=clock)
 
     assert call(stack, Backend(clock, "answer")) == "cached"
+
+
+def test_a_stream_is_let_through_to_be_cut():
+    gate, sink = alone_with_events(Fault(share=1.0, after=2, code="DATA_LOSS"))
+
+    permit = gate.admit(CALL, 0.0, None)
+
+    assert isinstance(permit, Cut)
+    assert permit.messages == 2
+    assert (gate.state(0.0)["injected"], names(sink)) == (0, [])
+    error = permit.strike(CALL, 1.0)
+    assert (error.code(), error.policy) == (Code.DATA_LOSS, "fault")
+    assert (gate.state(1.0)["injected"], names(sink)) == (1, ["FaultInjected"])
+
+
+@pytest.mark.parametrize("other", [{"code": None}, {"delay": 1.0}])
+def test_a_cut_needs_a_code_and_no_delay(other):
+    with pytest.raises(ConfigError, match="after needs a code to fail with, and no delay"):
+        Fault(after=2, **other)
