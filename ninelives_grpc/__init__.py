@@ -5,7 +5,7 @@ channel = wrap_channel(grpc.insecure_channel(target), stack)
 """
 
 from ninelives_grpc import aio, config, presets, sinks
-from ninelives_grpc.call import Call, Method, current_call, shield
+from ninelives_grpc.call import Call, Method, current_call, prioritize, shield
 from ninelives_grpc.errors import (
     ConfigError,
     NinelivesError,
@@ -77,6 +77,7 @@ __all__ = [
     "current_call",
     "default_registry",
     "presets",
+    "prioritize",
     "server_interceptor",
     "shield",
     "sinks",

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from ninelives_grpc.errors import TimedOut
+from ninelives_grpc.errors import ConfigError, TimedOut
 from ninelives_grpc.idempotency import marked_idempotent
+from ninelives_grpc.priority import LEVELS, Priority, given_rank, with_rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ninelives_grpc.lifetime import Lifetime
     from ninelives_grpc.policies.budget import BudgetFlow
+    from ninelives_grpc.priority import Rank
 
     Metadatum = tuple[str, str | bytes]
 
@@ -73,6 +76,7 @@ class Call:
     """
 
     __slots__ = (
+        "_rank",
         "attempts",
         "committed",
         "deadline",
@@ -110,6 +114,33 @@ class Call:
         self.committed = False
         self.delay = 0.0
         self.paid: tuple[BudgetFlow[Any], ...] = ()
+        self._rank: Rank | None = None
+
+    @property
+    def rank(self) -> Rank:
+        """Class and level; a call that came without a level gets one by chance, and keeps it."""
+        return self._rank or self.ranked(random.randrange(LEVELS))
+
+    def ranked(self, level: int) -> Rank:
+        """Return class and level, which is the given one if the call has none yet.
+
+        A client says so to the server: a call keeps its rank over every hop.
+        """
+        if self._rank is None:
+            priority, given = given_rank(self.metadata)
+            if priority is None:
+                priority = Priority.NORMAL
+            self._rank = rank = (priority, level if given is None else given)
+            if self.method.side is Side.CLIENT:
+                self.metadata = with_rank(self.metadata, rank)
+        return self._rank
+
+    @property
+    def known_rank(self) -> Rank | None:
+        """Class and level, if the call came with one or was asked for it."""
+        if self._rank is None and given_rank(self.metadata) == (None, None):
+            return None
+        return self.rank
 
     def pay(self, budget: BudgetFlow[Any], now: float) -> bool:
         """Pay for one extra attempt, or say that there is nothing left."""
@@ -125,7 +156,7 @@ class ServedCall:
     A sync handler cannot be stopped from outside. One that runs long asks `check()` in its loop.
     """
 
-    __slots__ = ("_clock", "_gone", "deadline", "method")
+    __slots__ = ("_clock", "_gone", "_ranked", "deadline", "method")
 
     def __init__(
         self,
@@ -133,12 +164,20 @@ class ServedCall:
         deadline: float | None,
         clock: Callable[[], float],
         gone: Callable[[], bool],
+        ranked: Call | Rank | None = None,
     ) -> None:
         """Describe the call; server interceptors make these."""
         self.method = method
         self.deadline = deadline
         self._clock = clock
         self._gone = gone
+        self._ranked = ranked
+
+    @property
+    def rank(self) -> Rank | None:
+        """Class and level (0..99, 0 is served first), or None when the call has none."""
+        ranked = self._ranked
+        return ranked.known_rank if isinstance(ranked, Call) else ranked
 
     @property
     def cancelled(self) -> bool:
@@ -160,19 +199,79 @@ class ServedCall:
             raise TimedOut(msg)
 
 
+class Prioritized(ServedCall):
+    """The call being served, or none, where `prioritize` says with which rank to make others.
+
+    Attributes:
+        served: The call, or None.
+    """
+
+    __slots__ = ("served",)
+
+    def __init__(self, rank: Rank, served: ServedCall | None) -> None:
+        """Say a rank, and leave everything else as it is."""
+        if served is None:
+            super().__init__(_NO_METHOD, None, _never, _never, rank)
+        else:
+            super().__init__(served.method, served.deadline, served._clock, served._gone, rank)
+        self.served = served
+
+
+_NO_METHOD = Method("")
+
+
+def _never() -> bool:
+    """Tell that nobody has gone."""
+    return False
+
+
 serving: ContextVar[ServedCall | None] = ContextVar("ninelives_serving", default=None)
-"""The call being served; calls made meanwhile inherit its deadline. See `current_call`."""
+"""The call being served; calls made meanwhile inherit its deadline and rank. See `current_call`."""
 
 
 def current_call() -> ServedCall | None:
     """Return the call that is being served by this thread or task, or None."""
-    return serving.get()
+    around = serving.get()
+    return around.served if isinstance(around, Prioritized) else around
 
 
 @contextmanager
 def shield() -> Iterator[None]:
     """Let calls made inside run on after the served call's deadline: for work that must finish."""
-    token = serving.set(None)
+    around = serving.get()
+    rank = None if around is None else around.rank
+    token = serving.set(None if rank is None else Prioritized(rank, None))
+    try:
+        yield
+    finally:
+        serving.reset(token)
+
+
+@contextmanager
+def prioritize(priority: Priority | str, level: int | None = None) -> Iterator[None]:
+    """Give calls made inside a class and a level, which they keep over every hop.
+
+    A handler need not do that: the calls that it makes have the rank of the one being served. They
+    say it in metadata, `x-ninelives-priority` and `x-ninelives-level`, and what a call brings
+    itself comes first. It counts where a policy goes by it, as `Bulkhead(order="priority")` does.
+
+    Args:
+        priority: The class, or its name.
+        level: From 0, served first, to 99; None takes one by chance, the same for all calls inside.
+
+    Raises:
+        ConfigError: There is no such class or level.
+    """
+    name = priority.name if isinstance(priority, Priority) else str(priority).upper()
+    if name not in Priority.__members__:
+        known = ", ".join(each.name.lower() for each in Priority)
+        msg = f"must be one of {known}, not {priority!r}"
+        raise ConfigError(msg, path="prioritize: priority")
+    if level is not None and level not in range(LEVELS):
+        msg = f"must be a whole number from 0 to {LEVELS - 1}, not {level!r}"
+        raise ConfigError(msg, path="prioritize: level")
+    rank = (Priority[name], random.randrange(LEVELS) if level is None else level)
+    token = serving.set(Prioritized(rank, current_call()))
     try:
         yield
     finally:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from grpc.aio import Metadata
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    Pairs = Iterable[tuple[str, str | bytes]]
 
 PRIORITY_KEY = "x-ninelives-priority"
 LEVEL_KEY = "x-ninelives-level"
@@ -30,17 +34,30 @@ class Priority(IntEnum):
 
 Rank = tuple[Priority, int]
 """A class and a level from 0 (first served) to 99."""
+RANKS = len(Priority) * LEVELS
+"""How many ranks there are."""
 
-DEFAULT_RANK: Rank = (Priority.NORMAL, LEVELS // 2)
+
+def number_of(rank: Rank) -> int:
+    """Return the place of a rank among all, 0 for the first served."""
+    return rank[0] * LEVELS + rank[1]
 
 
-def rank_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> Rank:
-    """Read class and level from metadata; what is missing or unreadable is the default."""
-    priority, level = DEFAULT_RANK
+def given_rank(metadata: Pairs | None) -> tuple[Priority | None, int | None]:
+    """Read class and level from metadata; None for what is missing or unreadable."""
+    priority, level = None, None
     for key, value in metadata or ():
         if key == PRIORITY_KEY:
             word = value.upper() if isinstance(value, str) else ""
-            priority = Priority[word] if word in Priority.__members__ else DEFAULT_RANK[0]
+            priority = Priority[word] if word in Priority.__members__ else None
         elif key == LEVEL_KEY and isinstance(value, str) and value.isdecimal():
             level = min(int(value[:3]), LEVELS - 1)
     return priority, level
+
+
+def with_rank(metadata: Pairs | None, rank: Rank) -> Metadata | tuple[tuple[str, str | bytes], ...]:
+    """Return metadata that says this rank and no other."""
+    others = (pair for pair in metadata or () if pair[0] not in {PRIORITY_KEY, LEVEL_KEY})
+    said = ((PRIORITY_KEY, rank[0].name.lower()), (LEVEL_KEY, str(rank[1])))
+    pairs = (*others, *said)
+    return Metadata(*pairs) if isinstance(metadata, Metadata) else pairs

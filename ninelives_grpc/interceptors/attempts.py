@@ -8,11 +8,13 @@ import grpc
 
 from ninelives_grpc.call import ATTEMPT_KEY, Call, Method, serving
 from ninelives_grpc.outcome import Code, Kind, Outcome, cancelled, failed
+from ninelives_grpc.priority import given_rank, with_rank
 from ninelives_grpc.stacks.edge import inherited_deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ninelives_grpc.call import ServedCall
     from ninelives_grpc.lifetime import Lifetime
     from ninelives_grpc.stacks.execution import Execution
 
@@ -27,20 +29,30 @@ def new_call(
     request: object,
     lifetime: Lifetime | None = None,
 ) -> Call:
-    """Begin a client call, under the deadline of the call being served."""
+    """Begin a client call, under the deadline and with the rank of the call being served."""
     if metadata is not None and type(metadata) not in _REPEATABLE:
         # An iterator would be used up by the first who looks into it.
         metadata = tuple(metadata)
+    served = serving.get()
+    if served is not None:
+        metadata = _with_rank_of(served, metadata)
     return Call(
         method,
         now,
         None if timeout is None else now + timeout,
         metadata,
         request,
-        None if serving.get() is None else inherited_deadline(now),
+        None if served is None else inherited_deadline(now),
         None,
         lifetime,
     )
+
+
+def _with_rank_of(served: ServedCall, metadata: Any) -> Any:
+    rank = served.rank
+    if rank is None or given_rank(metadata) != (None, None):
+        return metadata
+    return with_rank(metadata, rank)
 
 
 def time_left(row: Execution, now: float) -> float | None:
@@ -58,9 +70,10 @@ def request_metadata(call: Call) -> Any:
 
 def aio_metadata(call: Call) -> Any:
     """Return the metadata to send under asyncio, as `request_metadata`."""
-    if call.attempts < 2:  # noqa: PLR2004
-        return call.metadata
-    return grpc.aio.Metadata(*(call.metadata or ()), (ATTEMPT_KEY, str(call.attempts)))
+    metadata = request_metadata(call)
+    if metadata is None or isinstance(metadata, grpc.aio.Metadata):
+        return metadata
+    return grpc.aio.Metadata(*metadata)
 
 
 def outcome_of(ended: Any, duration: float, value: object = None) -> Outcome:

@@ -137,7 +137,8 @@ def served_call(stack: Stack, method: Method, request: object, context: Any) -> 
 
 def enter(stack: Stack, row: Execution, context: Any) -> Token[ServedCall | None]:
     """Make the call known as the one being served: to `current_call`, and to calls made in it."""
-    served = ServedCall(row.call.method, row.deadline, stack.clock.now, partial(_gone, context))
+    call, gone = row.call, partial(_gone, context)
+    served = ServedCall(call.method, row.deadline, stack.clock.now, gone, call)
     return serving.set(served)
 
 

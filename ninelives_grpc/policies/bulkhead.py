@@ -6,10 +6,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from ninelives_grpc.events import BulkheadAcquired, BulkheadQueued, BulkheadRefused
-from ninelives_grpc.parameters import parameter, policy
+from ninelives_grpc.parameters import option, parameter, policy
 from ninelives_grpc.policies.gate import PERMIT, Gate, Permit, Refusal, Verdict, Wait
 from ninelives_grpc.policies.policy import Policy
-from ninelives_grpc.priority import Rank, rank_of
+from ninelives_grpc.policies.ranking import Ranking
+from ninelives_grpc.policies.scope import STACK, Scope, scope_problem
 
 if TYPE_CHECKING:
     from ninelives_grpc.call import Call
@@ -33,13 +34,25 @@ class Bulkhead(Policy):
     Resizing works both ways while calls run: growing lets waiters in at once, shrinking lets the
     excess drain.
 
+    With `order="priority"` the calls that matter most are served first of those who wait: by the
+    class and level that they bring in `x-ninelives-priority` and `x-ninelives-level`, see
+    `prioritize`, and first come first served among equals. Once the queue is more than half full,
+    calls are refused that come after most of the recent ones: the fuller it is, the more. When it
+    is full, a call takes the place of one that matters less.
+
+    A call without a level gets one by chance, and keeps it on its way through other services, so
+    that they all refuse the same calls. With `fair_by` it depends on use instead: the more time
+    somebody's calls have taken of late, compared with the others, the later they come.
+
     Args:
         max_concurrent: Calls that may run at once.
         max_queue: Calls that may wait for a place; 0 refuses at once.
         max_wait: Seconds a call may wait, if its deadline allows that long.
-        order: Who is served first of those who wait. `fifo`; `lifo`, which is better under
-            overload, when the oldest have no time left anyway; or `priority`, by the metadata
-            `x-ninelives-priority` and `x-ninelives-level`, first come first served among equals.
+        order: Who is served first of those who wait: `fifo`; `lifo`, which is better under
+            overload, when the oldest have no time left anyway; or `priority`.
+        usage_half_life: Seconds after which half of what somebody has used is forgotten.
+        fair_by: Who shares fairly, with the order `priority`: `method`, `peer`, `metadata:NAME` or
+            a function of the call; by default nobody is told apart.
 
     Raises:
         ConfigError: A value is outside its bounds; names the field and the bound.
@@ -55,20 +68,36 @@ class Bulkhead(Policy):
         default=0.0, low=0.0, high=3600.0, unit="seconds", doc="Longest wait for a place."
     )
     order: Order = parameter(default=Order.FIFO, doc="Who is served first of those who wait.")
+    usage_half_life: float = parameter(
+        default=60.0, low=0.1, high=86_400.0, unit="seconds", doc="When half a use is forgotten."
+    )
+    fair_by: Scope = option(default=STACK)
 
     def live(self, address: Address) -> BulkheadGate:
         """Start with every place free."""
         return BulkheadGate(self, address)
 
+    def conflict(self) -> str:
+        """Say what is wrong with `fair_by`, or return ""."""
+        return scope_problem(self.fair_by, "fair_by")
+
 
 class Place(Wait):
-    """A place in the queue."""
+    """A place in the queue.
 
-    __slots__ = ("rank",)
+    Attributes:
+        rank: Number of its call's rank, 0 for the first served.
+        permit: What it is to become.
+        lost: Whether a call that matters more has taken it.
+    """
 
-    def __init__(self, since: float, until: float, rank: Rank) -> None:
+    __slots__ = ("lost", "permit", "rank")
+
+    def __init__(self, since: float, until: float, rank: int, permit: Permit) -> None:
         super().__init__(since, until)
         self.rank = rank
+        self.permit = permit
+        self.lost = False
 
 
 class BulkheadGate(Gate[Bulkhead]):
@@ -87,16 +116,20 @@ class BulkheadGate(Gate[Bulkhead]):
         self.refused = 0
         self._mean = 0.0
         self._queue: list[Place] = []
+        self._ranking = Ranking(policy.fair_by, policy.usage_half_life)
 
     def start_afresh(self) -> None:
         """Free every place, and forget who waits."""
         super().start_afresh()
+        self._ranking.start_afresh()
         self.in_flight = 0
         self._queue = []
 
     def admit(self, call: Call, now: float, deadline: float | None) -> Verdict:
         """Give a place, or a place in the queue."""
-        policy = self.policy
+        policy, permit, rank = self.policy, PERMIT, 0
+        if policy.order is Order.PRIORITY:
+            rank, permit = self._ranking.rank(call)
         with self._lock:
             in_flight = self.in_flight + 1
             if in_flight <= policy.max_concurrent and not self._queue:
@@ -106,17 +139,20 @@ class BulkheadGate(Gate[Bulkhead]):
             else:
                 admitted = False
         if not admitted:
-            return self._enqueue(policy, call, now, deadline)
+            return self._enqueue(call, Place(now, now + policy.max_wait, rank, permit), deadline)
         if self._emitter.routine:
             self._report(call, now, in_flight)
-        return PERMIT
+        return permit
 
     def would_refuse(self, call: Call | None, now: float) -> bool:
         """Tell whether every place and every place in the queue is taken."""
         policy = self.policy
         if self.in_flight < policy.max_concurrent:
             return False
-        return policy.max_wait <= 0.0 or len(self._queue) >= policy.max_queue
+        if policy.max_wait <= 0.0 or not policy.max_queue:
+            return True
+        # One that matters more may take a place in a full queue.
+        return policy.order is not Order.PRIORITY and len(self._queue) >= policy.max_queue
 
     def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:
         """Free the place, and give it to the next in the queue."""
@@ -124,31 +160,33 @@ class BulkheadGate(Gate[Bulkhead]):
             self.in_flight -= 1
             self._mean += (0.05 if self._mean else 1.0) * (outcome.duration - self._mean)
             granted = self._grant() if self._queue else ()
+        if permit is not PERMIT:
+            self._ranking.used(permit, outcome.duration, now)
         for place in granted:
             place.notify()
 
     def claim(self, wait: Wait, call: Call, now: float) -> Verdict:
         """Take the place that was granted meanwhile, wait on, or give up."""
+        assert isinstance(wait, Place)
         with self._lock:
-            if wait.ready:
-                in_flight = self.in_flight
-                late = False
-            else:
-                late = now >= wait.until
-                if not late:
-                    return wait
+            in_flight = self.in_flight
+            if not wait.ready and now < wait.until:
+                return wait
+            refused = wait.lost or not wait.ready
+            if refused:
                 self._leave(wait)
                 self.refused += 1
-        if late:
+        if refused:
             return self._refuse(call, now, now - wait.since)
         if self._emitter.routine:
             self._report(call, now, in_flight)
-        return PERMIT
+        return wait.permit
 
     def abandon(self, wait: Wait, now: float) -> None:
         """Leave the queue, or pass the granted place on."""
+        assert isinstance(wait, Place)
         with self._lock:
-            if wait.ready:
+            if wait.ready and not wait.lost:
                 self.in_flight -= 1
             self._leave(wait)
             granted = self._grant()
@@ -157,6 +195,7 @@ class BulkheadGate(Gate[Bulkhead]):
 
     def adopt(self, old: Bulkhead) -> None:
         """Let waiters in when the bulkhead has grown."""
+        self._ranking.forget_half_in(self.policy.usage_half_life, self._now())
         with self._lock:
             granted = self._grant()
         for place in granted:
@@ -172,27 +211,23 @@ class BulkheadGate(Gate[Bulkhead]):
             "refused": self.refused,
         }
 
-    def _enqueue(self, policy: Bulkhead, call: Call, now: float, deadline: float | None) -> Verdict:
-        until = now + policy.max_wait
+    def _enqueue(self, call: Call, place: Place, deadline: float | None) -> Verdict:
+        policy, now = self.policy, place.since
         if deadline is not None:
-            until = min(until, deadline)
-        rank = rank_of(call.metadata)
+            place.until = min(place.until, deadline)
         with self._lock:
             # A place may have become free since the caller looked.
             if self.in_flight < policy.max_concurrent and not self._queue:
                 self.in_flight += 1
                 self.acquired += 1
-                return PERMIT
-            queued = len(self._queue) + 1
-            place = None
-            if queued <= policy.max_queue and until > now:
-                place = Place(now, until, rank)
-                self._queue.append(place)
-            else:
-                self.refused += 1
-            in_flight = self.in_flight
-        if place is None:
+                return place.permit
+            loser = self._line_up(policy, place) if place.until > now else place
+            self.refused += loser is place
+            in_flight, queued = self.in_flight, len(self._queue)
+        if loser is place:
             return self._refuse(call, now, 0.0)
+        if loser is not None:
+            loser.notify()
         self._emitter.emit(
             BulkheadQueued(
                 stack=self.stack,
@@ -204,6 +239,23 @@ class BulkheadGate(Gate[Bulkhead]):
             )
         )
         return place
+
+    def _line_up(self, policy: Bulkhead, place: Place) -> Place | None:
+        """Put a place into the queue, and return whoever has to go for it, perhaps itself."""
+        queue, ranked = self._queue, policy.order is Order.PRIORITY
+        loser = None
+        if len(queue) >= policy.max_queue:
+            loser = max(reversed(queue), key=_rank_of, default=place) if ranked else place
+            if loser.rank <= place.rank:
+                return place
+            loser.lost = True
+            self._leave(loser)
+        elif ranked and self._ranking.hopeless(
+            place.rank, 2.0 * len(queue) / policy.max_queue - 1.0
+        ):
+            return place
+        queue.append(place)
+        return loser
 
     def _grant(self) -> list[Place]:
         """Hand free places to waiters; the lock is held, `notify` is for when it is not."""
@@ -219,7 +271,7 @@ class BulkheadGate(Gate[Bulkhead]):
     def _next(self) -> int:
         order = self.policy.order
         if order is Order.PRIORITY:
-            return min(range(len(self._queue)), key=lambda index: self._queue[index].rank)
+            return self._queue.index(min(self._queue, key=_rank_of))
         return 0 if order is Order.FIFO else -1
 
     def _leave(self, wait: Wait) -> None:
@@ -255,3 +307,7 @@ class BulkheadGate(Gate[Bulkhead]):
         # Places become free at limit / mean duration a second, and those who wait go first.
         retry_after = self._mean * (len(self._queue) + 1) / limit
         return Refusal(self.name, details, retry_after=retry_after)
+
+
+def _rank_of(place: Place) -> int:
+    return place.rank

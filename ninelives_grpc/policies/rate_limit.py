@@ -22,6 +22,7 @@ from ninelives_grpc.policies.scope import (
     known_on_arrival,
     scope_problem,
 )
+from ninelives_grpc.priority import Priority
 from ninelives_grpc.windows.lru import LeastRecentlyUsed
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class RateLimit(Policy):
         burst: Calls that may come at once; by default 1.
         max_wait: Seconds a call may wait for its turn, if its deadline allows; 0 refuses at once.
         enforced: Share of the calls for which the limit holds; the others are only counted.
+        critical_burst: Calls beyond the burst that those of the class `critical` may borrow; the
+            others wait until they are paid back. See `prioritize`.
         max_keys: Keys to remember; the longest unused is forgotten, and starts with a full burst.
         scope: One limit for the `stack` (default), or one for each `method`, `peer`,
             `metadata:NAME` or value of a function of the call.
@@ -73,6 +76,13 @@ class RateLimit(Policy):
         high=1.0,
         unit="ratio",
         doc="Share of the calls for which the limit holds; the others are only counted.",
+    )
+    critical_burst: float = parameter(
+        default=0.0,
+        low=0.0,
+        high=1e9,
+        unit="calls",
+        doc="Calls beyond the burst that critical ones may borrow.",
     )
     max_keys: int = parameter(
         default=10_000, low=1, high=10_000_000, unit="keys", doc="Keys to remember."
@@ -143,7 +153,7 @@ class RateLimitGate(Gate[RateLimit]):
             start = due.at if due.at > now else now  # noqa: FURB136
             then = start + amount / policy.rate
             delay = then - policy.burst / policy.rate - now
-            if delay <= _ROUNDING:
+            if delay <= _ROUNDING or (policy.critical_burst and self._borrows(call, delay)):
                 due.at = then
                 return PERMIT
             turn = None
@@ -163,7 +173,8 @@ class RateLimitGate(Gate[RateLimit]):
     def would_refuse(self, call: Call | None, now: float) -> bool:
         """Tell whether the limit is used up for a call that has just arrived at a server."""
         policy = self.policy
-        if not self._tells_early or policy.max_wait or policy.enforced < 1.0:
+        lenient = policy.max_wait or policy.critical_burst or policy.enforced < 1.0
+        if lenient or not self._tells_early:
             return False
         due: Due | None = self._due
         if self._key_of is not None and call is not None:
@@ -203,6 +214,14 @@ class RateLimitGate(Gate[RateLimit]):
             else:
                 state["keys"] = len(self._dues)
         return state
+
+    def _borrows(self, call: Call, delay: float) -> bool:
+        """Tell whether a call may come early as it is critical."""
+        policy = self.policy
+        return (
+            delay <= policy.critical_burst / policy.rate + _ROUNDING
+            and call.rank[0] is Priority.CRITICAL
+        )
 
     def _too_early(
         self, policy: RateLimit, call: Call, now: float, delay: float, turn: Turn | None, key: str

@@ -19,14 +19,14 @@ _METADATA = "metadata:"
 ALLOWED = "stack, method, peer, metadata:NAME, or a function of the call"
 
 
-def scope_problem(scope: Scope) -> str:
+def scope_problem(scope: Scope, name: str = "scope") -> str:
     """Say what is wrong with a scope, or return ""."""
     if callable(scope):
         return ""
     known = isinstance(scope, str) and (
         scope in {STACK, *_BY_WORD} or (scope.startswith(_METADATA) and scope != _METADATA)
     )
-    return "" if known else f"scope must be {ALLOWED}, not {scope!r}"
+    return "" if known else f"{name} must be {ALLOWED}, not {scope!r}"
 
 
 def key_function(scope: Scope) -> Callable[[Call], str] | None:

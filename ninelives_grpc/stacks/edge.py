@@ -44,7 +44,13 @@ def serve(
         return None
     outer = serving.get()
     return serving.set(
-        ServedCall(method, deadline, clock, lambda: False if outer is None else outer.cancelled)
+        ServedCall(
+            method,
+            deadline,
+            clock,
+            lambda: False if outer is None else outer.cancelled,
+            None if outer is None else outer.rank,
+        )
     )
 
 

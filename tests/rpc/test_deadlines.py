@@ -9,15 +9,16 @@ import grpc
 import pytest
 from grpc import StatusCode
 
-from ninelives_grpc import Bulkhead, Retry, Timeout, current_call, shield, wrap_channel
+from ninelives_grpc import Bulkhead, Retry, Timeout, current_call
 from ninelives_grpc.testing import MemorySink
 
 from .backend import ANSWER, DOWN, STALL, Backend, RpcKind, expected, fail
 from .clients import PROTECTED, REQUESTS, Style, SyncClient
+from .relay import relay
 from .servers import AioServer, SyncServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable
     from contextlib import ExitStack
 
     from ninelives_grpc import Stack
@@ -129,85 +130,6 @@ def test_nobody_waits_in_a_queue_longer_than_a_timeout_around_it(
     assert time.monotonic() - began < 5.0
     assert waiting.code in {StatusCode.RESOURCE_EXHAUSTED, StatusCode.DEADLINE_EXCEEDED}
     holder.result()
-
-
-class Relaying:
-    """Handlers that pass a call on to another server through a protected channel."""
-
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make = make
-        self._channel: Any = None
-
-    @property
-    def next_server(self) -> Any:
-        """The method of the next server."""
-        if self._channel is None:
-            self._channel = self._make()
-        return self._channel.unary_unary(RpcKind.UNARY_UNARY.path)
-
-    def unary(self, request: bytes, context: Any) -> bytes:
-        del context
-        if request == b"shielded":
-            with shield():
-                return self.next_server(request)
-        return self.next_server(request)
-
-    def stream(self, request: bytes, context: Any) -> Iterator[bytes]:
-        yield self.unary(request, context)
-        yield self.unary(request, context)
-
-    async def aio_unary(self, request: bytes, context: Any) -> bytes:
-        del context
-        if request == b"shielded":
-            with shield():
-                return await self.next_server(request)
-        return await self.next_server(request)
-
-    async def aio_stream(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
-        yield await self.aio_unary(request, context)
-        yield await self.aio_unary(request, context)
-
-    async def aio_write(self, request: bytes, context: Any) -> None:
-        await context.write(await self.aio_unary(request, context))
-        await context.write(await self.aio_unary(request, context))
-
-    async def close(self) -> None:
-        if isinstance(self._channel, grpc.aio.Channel):
-            await self._channel.close()
-        elif self._channel is not None:
-            self._channel.close()
-
-
-def relay(
-    protected: str, target: str, own: Stack, calls: Stack, loop: LoopThread, opened: ExitStack
-) -> SyncServer | AioServer:
-    """Start a protected server that passes calls on to `target`."""
-    threaded = protected in {"sync", "aio-plain"}
-    insecure = grpc.insecure_channel if threaded else grpc.aio.insecure_channel
-    relaying = Relaying(lambda: wrap_channel(insecure(target), calls))
-    opened.callback(lambda: loop.run(relaying.close()))
-    unary, stream = (
-        (relaying.unary, relaying.stream)
-        if threaded
-        else (
-            relaying.aio_unary,
-            relaying.aio_write if protected == "aio-reader-writer" else relaying.aio_stream,
-        )
-    )
-    service = grpc.method_handlers_generic_handler(
-        "test.Scripted",
-        {
-            "unary_unary": grpc.unary_unary_rpc_method_handler(unary),
-            "unary_stream": grpc.unary_stream_rpc_method_handler(stream),
-        },
-    )
-    server = (
-        SyncServer(service, protection=own)
-        if protected == "sync"
-        else AioServer(loop, service, protection=own)
-    )
-    opened.callback(server.close)
-    return server
 
 
 every_server = pytest.mark.parametrize(

@@ -212,7 +212,7 @@ def test_the_parameters_of_a_stack_are_a_mapping_by_policy_and_name(stack):
     parameters = stack.parameters
 
     assert list(parameters)[:2] == ["timeout/seconds", "timeout/idle"]
-    assert len(parameters) == len(list(parameters)) == 5 + 17 + 4
+    assert len(parameters) == len(list(parameters)) == 5 + 17 + 5
     assert "bulkhead/order" in parameters
     assert "bulkhead/colour" not in parameters
     assert parameters.get("bulkhead") is None

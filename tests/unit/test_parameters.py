@@ -132,6 +132,7 @@ def test_options_are_settings_but_no_parameters():
         "burst": False,
         "max_wait": False,
         "enforced": False,
+        "critical_burst": False,
         "max_keys": False,
         "scope": False,
         "weight": False,

@@ -281,3 +281,24 @@ def test_a_wrong_setting_is_refused_with_what_is_allowed(settings, says):
         RateLimit(**settings)
 
     assert says in str(caught.value)
+
+
+def test_a_critical_call_may_borrow_what_the_others_then_wait_for():
+    gate = alone(RateLimit(1.0, burst=2.0, critical_burst=2.0))
+    critical = [Call(Method("m"), 0.0, None, [("x-ninelives-priority", "critical")])] * 5
+    for _ in range(2):
+        assert isinstance(gate.admit(CALL, 0.0, None), Permit)
+
+    borrowed = [isinstance(gate.admit(call, 0.0, None), Permit) for call in critical]
+
+    assert borrowed == [True, True, False, False, False]
+    assert gate.admit(CALL, 2.0, None).retry_after == pytest.approx(1.0)
+    assert isinstance(gate.admit(CALL, 3.0, None), Permit)
+
+
+def test_nobody_borrows_by_default():
+    gate = alone(RateLimit(1.0))
+    critical = Call(Method("m"), 0.0, None, [("x-ninelives-priority", "critical")])
+    gate.admit(critical, 0.0, None)
+
+    assert isinstance(gate.admit(critical, 0.0, None), Refusal)
