@@ -99,7 +99,8 @@ class Recorder:
         """Begin with none."""
         self._emitter = emitter
         self._started = started
-        self._log: deque[tuple[Method, float, float, Code, Kind, bool]] = deque()
+        self._answered: deque[tuple[Method, float, float]] = deque()
+        self._others: deque[tuple[Method, float, float, Code, str]] = deque()
         self._gathered = 0
         self._lock = threading.Lock()
         self._totals = Totals(
@@ -116,34 +117,58 @@ class Recorder:
 
     def ended(self, call: Call, outcome: Outcome, now: float) -> None:
         """Note a call that ended; on the path of every call."""
-        kind, code, refused = outcome.kind, outcome.code, outcome.refusal is not None
-        duration = now - call.started
-        self._log.append((call.method, now, duration, code, kind, refused))
         emitter = self._emitter
-        if emitter.routine or kind is not Kind.SUCCESS:
-            self._publish(call, outcome, duration, now)
+        if outcome.code is Code.OK:
+            self._answered.append((call.method, now, now - call.started))
+            if emitter.routine:
+                self._publish(call, outcome, now)
+        else:
+            self._note(call, outcome, now)
         if call.delay or call.paid:
             self._note_extra(call)
         # Threads may count past each other: then it is a few calls later.
-        self._gathered += 1
-        if self._gathered >= _FOLD_AT:
+        self._gathered = gathered = self._gathered + 1
+        if gathered >= _FOLD_AT:
             self.fold()
+
+    def _note(self, call: Call, outcome: Outcome, now: float) -> None:
+        """Note a call that ended otherwise than with OK."""
+        kind, refused = outcome.kind, outcome.refusal is not None
+        result = REFUSED if refused else kind.value
+        self._others.append((call.method, now, now - call.started, outcome.code, result))
+        if self._emitter.routine or kind is not Kind.SUCCESS:
+            self._publish(call, outcome, now)
 
     def fold(self) -> None:
         """Count what has gathered since the last time."""
-        log, self._gathered = self._log, 0
+        self._gathered = 0
         with self._lock:
             # Many calls end alike, so they are sorted first, and counted by the bunch.
-            alike: dict[tuple[Method, Code, Kind, bool, float], list[float]] = {}
-            for _ in range(len(log)):
-                method, at, duration, code, kind, refused = log.popleft()
-                key = (method, code, kind, refused, at // SLOT)
-                durations = alike.get(key)
-                if durations is None:
-                    alike[key] = durations = []
-                durations.append(duration)
-            for (method, code, kind, refused, slot), durations in alike.items():
-                self._count(method, code, REFUSED if refused else kind.value, slot, durations)
+            for (method, slot), durations in self._answered_alike().items():
+                self._count(method, Code.OK, Kind.SUCCESS.value, slot, durations)
+            for (method, code, result, slot), durations in self._others_alike().items():
+                self._count(method, code, result, slot, durations)
+
+    def _answered_alike(self) -> dict[tuple[Method, float], list[float]]:
+        answered = self._answered
+        alike: dict[tuple[Method, float], list[float]] = {}
+        last: Method | None = None
+        slot, durations = -1.0, []
+        for _ in range(len(answered)):
+            method, at, duration = answered.popleft()
+            if method is not last or at // SLOT != slot:
+                last, slot = method, at // SLOT
+                durations = alike.setdefault((method, slot), [])
+            durations.append(duration)
+        return alike
+
+    def _others_alike(self) -> dict[tuple[Method, Code, str, float], list[float]]:
+        others = self._others
+        alike: dict[tuple[Method, Code, str, float], list[float]] = {}
+        for _ in range(len(others)):
+            method, at, duration, code, result = others.popleft()
+            alike.setdefault((method, code, result, at // SLOT), []).append(duration)
+        return alike
 
     def _count(
         self, method: Method, code: Code, result: str, slot: float, durations: list[float]
@@ -224,8 +249,9 @@ class Recorder:
             p99=quantile(total.durations, 0.99),
         )
 
-    def _publish(self, call: Call, outcome: Outcome, duration: float, now: float) -> None:
+    def _publish(self, call: Call, outcome: Outcome, now: float) -> None:
         about = {"stack": self._emitter.stack, "method": call.method.name}
+        duration = now - call.started
         if outcome.kind is Kind.SUCCESS:
             self._emitter.emit(RequestSucceeded(**about, at=now, duration=duration))
         elif outcome.code is not Code.CANCELLED:

@@ -199,6 +199,12 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
         """Give leave for one attempt, or say why not and until when."""
         policy = self.policy
         key_of = self._key_of
+        if key_of is None:
+            circuit = self._circuit
+            # Without the lock: should it open in between, this permit is of an earlier generation.
+            permit: Permit | None = circuit.permit
+            if circuit.state is State.CLOSED and policy.mode is Mode.AUTO and permit is not None:
+                return permit
         key = "" if key_of is None else key_of(call)
         with self._lock:
             circuit = self._circuit if key_of is None else self._circuits.get(key)

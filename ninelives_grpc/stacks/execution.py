@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.outcome import Kind, Outcome, cancelled, refused
-from ninelives_grpc.policies.gate import Refusal, Wait
+from ninelives_grpc.policies.gate import PERMIT, Refusal, Wait
 from ninelives_grpc.policies.policy import Role
 from ninelives_grpc.policies.retry import Attempts
 from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE, Step
@@ -86,13 +86,10 @@ class Execution:
     def start(self, now: float) -> Step:
         """Enter the layers that are left, until one says no or wait, and then the leaf."""
         plan, call, entries, depth = self.plan, self.call, self._entries, self._depth
-        # Any: a layer is what its role says, which is cheaper to ask for than its class.
-        layer: Any
-        for layer in plan.layers[depth:] if depth else plan.layers:
-            role = layer.role
+        for role, layer, admit in plan.entering[depth:] if depth else plan.entering:
             if role is GATE:
-                verdict = layer.admit(call, now, self.deadline)
-                if not verdict.admitted:
+                verdict = admit(call, now, self.deadline)
+                if verdict is not PERMIT and not verdict.admitted:
                     return self._held_up(verdict, now)
                 entries[depth] = verdict
             elif role is RETRY:
@@ -123,15 +120,15 @@ class Execution:
         child = self.child
         if child is not None:
             return self._after(child.settle(outcome, now), now)
-        layers: tuple[Any, ...] = self.plan.layers
-        entries, depth = self._entries, self._depth
+        leaving, entries, depth = self.plan.leaving, self._entries, self._depth
         while depth:
             self._depth = depth = depth - 1
-            layer, entry = layers[depth], entries[depth]
-            role = layer.role
+            role, layer, leave = leaving[depth]
+            if role is None:
+                continue
+            entry = entries[depth]
             if role is GATE:
-                if layer.records:
-                    layer.settle(entry, outcome, now)
+                leave(entry, outcome, now)
             elif role is RETRY:
                 if outcome.kind is Kind.SUCCESS and outcome.error is None:
                     # A full budget is the normal case.

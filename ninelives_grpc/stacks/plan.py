@@ -35,6 +35,9 @@ class Plan:
     Attributes:
         layers: Running policies, outermost first.
         depth: How many they are.
+        entering: For each layer its role, the layer, and how a gate admits. A loop over layers of
+            different classes finds nothing in Python's caches, and looks up what it can here.
+        leaving: The same, and how a gate settles; the role is None where there is nothing to do.
         gates: Those of them that only admit or refuse.
         leaf: What comes then; None is one attempt, over the wire or of the function.
         repeats: Whether one call can take another number of attempts than one.
@@ -48,10 +51,12 @@ class Plan:
     __slots__ = (
         "attempts",
         "depth",
+        "entering",
         "gates",
         "hedges",
         "layers",
         "leaf",
+        "leaving",
         "races",
         "repeats",
         "roles",
@@ -59,10 +64,12 @@ class Plan:
     )
     attempts: bool
     depth: int
+    entering: tuple[tuple[Role, Any, Any], ...]
     gates: tuple[Gate[Any], ...]
     hedges: tuple[HedgeFlow, ...]
     layers: tuple[Live[Any], ...]
     leaf: Leaf | None
+    leaving: tuple[tuple[Role | None, Any, Any], ...]
     races: bool
     repeats: bool
     roles: frozenset[Role]
@@ -72,6 +79,8 @@ class Plan:
         self.layers = layers
         self.depth = len(layers)
         self.gates = tuple(layer for layer in layers if isinstance(layer, Gate))
+        self.entering = tuple((each.role, each, getattr(each, "admit", None)) for each in layers)
+        self.leaving = tuple(_leaving(layer) for layer in layers)
         self.leaf = leaf
         inner = () if leaf is None else leaf.plans
         self.roles = frozenset({layer.role for layer in layers}).union(
@@ -95,6 +104,12 @@ class Plan:
     def follows_messages(self) -> bool:
         """Whether a layer of this row has to do with single messages of a stream."""
         return any(layer.follows_messages for layer in self.layers)
+
+
+def _leaving(layer: Live[Any]) -> tuple[Role | None, Any, Any]:
+    if isinstance(layer, Gate):
+        return Role.GATE if layer.records else None, layer, layer.settle
+    return layer.role, layer, None
 
 
 class Compiler:

@@ -16,7 +16,11 @@ class Tally(NamedTuple):
 
 
 class CountWindow:
-    """The last `size` calls that are not older than `age` seconds."""
+    """The last `size` calls that are not older than `age` seconds.
+
+    Calls are added all the time, and counted when one has failed: so it holds up to twice as many,
+    and forgets many at once.
+    """
 
     __slots__ = ("_calls", "_count", "_failures", "_slow", "age", "size")
 
@@ -36,7 +40,7 @@ class CountWindow:
         if failed or slow:
             self._failures += failed
             self._slow += slow
-        if self._count > self.size or calls[0][0] < now - self.age:
+        if self._count > 2 * self.size:
             self._expire(now)
 
     def tally(self, now: float) -> Tally:

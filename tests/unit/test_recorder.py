@@ -120,7 +120,7 @@ def test_what_has_gathered_is_counted_up_now_and_then_though_nobody_asks(recorde
     for _ in range(25):
         ended(recorder, succeeded(0.0))
 
-    assert len(recorder._log) == 5
+    assert len(recorder._answered) == 5
 
 
 def test_totals_are_a_copy(recorder):
