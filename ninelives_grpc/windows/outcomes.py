@@ -18,15 +18,14 @@ class Tally(NamedTuple):
 class CountWindow:
     """The last `size` calls that are not older than `age` seconds.
 
-    Calls are added all the time, and counted when one has failed: so it holds up to twice as many,
+    Calls are added all the time, and counted when one has failed: so it holds up to a quarter more,
     and forgets many at once.
     """
 
-    __slots__ = ("_calls", "_count", "_failures", "_slow", "age", "size")
+    __slots__ = ("_calls", "_count", "_failures", "_most", "_slow", "age", "size")
 
     def __init__(self, size: int, age: float) -> None:
-        self.size = size
-        self.age = age
+        self.resize(size, age)
         self._calls: deque[tuple[float, bool, bool]] = deque()
         self._count = 0
         self._failures = 0
@@ -40,7 +39,7 @@ class CountWindow:
         if failed or slow:
             self._failures += failed
             self._slow += slow
-        if self._count > 2 * self.size:
+        if self._count > self._most:
             self._expire(now)
 
     def tally(self, now: float) -> Tally:
@@ -56,6 +55,7 @@ class CountWindow:
     def resize(self, size: int, age: float) -> None:
         """Hold more or fewer from now on; what still fits stays."""
         self.size = size
+        self._most = size + size // 4
         self.age = age
 
     def _expire(self, now: float) -> None:
