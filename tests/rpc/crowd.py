@@ -242,10 +242,13 @@ def tinker(seed: int, stacks: list[Any], stop: threading.Event) -> int:
         "circuit_breaker/mode": ["auto"] * 8 + ["open", "closed", "disabled"],
         "circuit_breaker/minimum_calls": [8, 40],
         "circuit_breaker/half_open_concurrency": [1, 3],
+        "fault/share": [0.0, 0.0, 0.05],
+        "fault/after": [None, 1, 2],
         "rate_limit/rate": [500.0, 50_000.0, 50_000.0],
         "rate_limit/max_wait": [0.0, 0.01],
         "retry/max_attempts": [1, 2, 5],
         "timeout/seconds": [0.01, 5.0, 5.0],
+        "timeout/idle": [None, 0.005, 5.0],
     }
     for count in itertools.count():
         if stop.wait(0.005):

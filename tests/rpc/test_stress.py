@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from ninelives_grpc import Bulkhead, CircuitBreaker, RateLimit, Registry, Respond, Retry, Stack
+from ninelives_grpc import (
+    Bulkhead,
+    CircuitBreaker,
+    Fault,
+    RateLimit,
+    Registry,
+    Respond,
+    Retry,
+    Stack,
+)
 from ninelives_grpc import Timeout as Limit
 
 from . import clients, crowd, leaks, servers
@@ -37,7 +46,8 @@ RESTARTS = 4
 
 def gates() -> Expression:
     breaker = CircuitBreaker(open_duration=0.01, max_open_duration=0.05)
-    return breaker + RateLimit(5_000, 100, max_wait=0.01) + Bulkhead(16, max_queue=16, max_wait=0.1)
+    bulkhead = Bulkhead(16, max_queue=16, max_wait=0.1, fair_by="method")
+    return breaker + RateLimit(5_000, 100, max_wait=0.01) + bulkhead + Fault(code="UNAVAILABLE")
 
 
 def local(call: Call) -> object:
@@ -76,7 +86,9 @@ class Town:
         self.clients: list[tuple[Client, bool]] = []
         self._loop = loop
         self._servers: dict[str, Server] = {}
-        self._guards = {kind: self._new(f"{kind} server", gates()) for kind in ("sync", "aio")}
+        self._guards = {
+            kind: self._new(f"{kind} server", Limit(5.0) + gates()) for kind in ("sync", "aio")
+        }
         opened.callback(self._close)
         for kind in self._guards:
             self._start(kind, 0)
