@@ -68,6 +68,10 @@ b'tea: B has seconds; the log: B has a minute'
 stopped: nobody waits for shop.Shop/Count any more
 at work: 0
 """,
+    "what_matters_most.py": """\
+report: RESOURCE_EXHAUSTED
+served: first, login, page
+""",
     "entry_points.py": """\
 timeout/seconds: 2.0
 """,
