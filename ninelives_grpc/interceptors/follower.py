@@ -24,7 +24,7 @@ class Follower:
     """
 
     def __init__(
-        self, limits: MessageLimits, clock: Clock, fail: Callable[[LocalError], None]
+        self, limits: MessageLimits, clock: Clock, fail: Callable[[LocalError], object]
     ) -> None:
         """Follow an attempt; `fail` ends it, from any thread."""
         self.error: LocalError | None = None

@@ -5,19 +5,21 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+from ninelives_grpc.interceptors.follower import Follower
 from ninelives_grpc.interceptors.serve import (
     HandlerStoppedError,
     ended,
     enter,
     leave,
-    overdue,
     own_limit,
     raised_or_gone,
     result_of,
     served_call,
     stop_if_over,
+    too_late,
     until_over,
 )
+from ninelives_grpc.outcome import failed
 from ninelives_grpc.scheduler import scheduler
 from ninelives_grpc.stacks.edge import abandon
 from ninelives_grpc.stacks.execution import Execution
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ninelives_grpc.call import Method
+    from ninelives_grpc.errors import LocalError
     from ninelives_grpc.outcome import Outcome
-    from ninelives_grpc.stacks.messages import MessageLimits
     from ninelives_grpc.stacks.stack import Stack
 
 
@@ -47,8 +49,18 @@ class ServedStream:
         method: Method,
         request: Any,
         context: Any,
+        *,
+        end_call: Callable[[LocalError], object] | None = None,
     ) -> None:
         """Ask for admission, and call the handler.
+
+        Args:
+            behaviour: The handler.
+            stack: What protects it.
+            method: The method.
+            request: The request, or the requests.
+            context: gRPC's context of the call.
+            end_call: Ends one that has fallen silent; None waits for the handler's next message.
 
         Raises:
             Exception: The call was refused, or the handler raised: gRPC knows what to send.
@@ -57,12 +69,13 @@ class ServedStream:
         self._stack = stack
         self._request = request
         self._context = context
+        self._end_call = end_call or _nothing
         self._iterator: Iterator[Any] = iter(())
         call = served_call(stack, method, request, context)
         self._execution = Execution(stack.plan, call, call.deadline)
         self._duration: float | None = None
         self._limit: float | None = None
-        self._limits: MessageLimits | None = None
+        self._follower: Follower | None = None
         self._go(self._execution.start(call.started))
 
     def __iter__(self) -> Self:
@@ -96,25 +109,32 @@ class ServedStream:
 
     def _take(self, row: Execution) -> Any:
         """Return the next message of a handler, which can only be stopped between two of them."""
-        limit, limits = self._limit, self._limits
-        if limit is None and limits is None:
+        limit, follower = self._limit, self._follower
+        if limit is None and follower is None:
             return next(self._iterator)
-        now = self._stack.clock.now()
-        until = limit if limits is None else limits.next_by(now, limit)
-        cut = None if limits is None else limits.cut(now)
-        if cut is None and (limit is None or now < limit):
-            message = next(self._iterator)
-            now = self._stack.clock.now()
-            if until is None or now < until:
-                if limits is not None:
-                    limits.taken += 1
+        now = self._stack.clock.now
+        if limit is None or now() < limit:
+            message = next(self._iterator) if follower is None else self._followed(follower)
+            if limit is None or now() < limit:
                 return message
         close(self._iterator)
-        if cut is not None:
-            raise HandlerStoppedError(ended_here(cut))
-        raise overdue(row, self._stack, limits, limit, now)
+        raise HandlerStoppedError(failed(too_late(row, self._stack), 0.0))
+
+    def _followed(self, follower: Follower) -> Any:
+        """Return the next message, unless a limit for messages has ended the stream."""
+        try:
+            message = follower.take(self._iterator)
+        except (StopIteration, Exception):
+            if follower.error is None:
+                raise
+        if follower.error is None:
+            return message
+        close(self._iterator)
+        raise HandlerStoppedError(ended_here(follower.error))
 
     def _settle(self, outcome: Outcome) -> None:
+        if self._follower is not None:
+            self._follower.stop()
         now = self._stack.clock.now()
         duration = self._duration
         outcome.duration = now - self._execution.call.started if duration is None else duration
@@ -130,7 +150,10 @@ class ServedStream:
                 continue
             assert step is ATTEMPT
             row = execution.current()
-            self._limit, self._limits = own_limit(row), limits_of(execution)
+            self._limit, limits = own_limit(row), limits_of(execution)
+            if limits is not None:
+                # Not a method of this: gRPC drops a stream that nobody reads, and it must go then.
+                self._follower = Follower(limits, stack.clock, self._end_call)
             token = enter(stack, row, self._context)
             try:
                 self._iterator = iter(self._behaviour(self._request, self._context))
@@ -164,6 +187,9 @@ class ServedStream:
         The rest is for another thread: garbage collection may come under a policy's lock.
         """
         execution: Execution | None = getattr(self, "_execution", None)
+        follower: Follower | None = getattr(self, "_follower", None)
+        if follower is not None:
+            scheduler.later(0.0, follower.stop)
         if execution is not None and not execution.finished:
             scheduler.later(
                 0.0, partial(lost, self._stack, execution, getattr(self, "_iterator", None))
@@ -185,3 +211,7 @@ def close(iterator: object) -> None:
     end = getattr(iterator, "close", None)
     if callable(end):
         end()
+
+
+def _nothing(_: object) -> None:
+    """Leave it to the handler."""

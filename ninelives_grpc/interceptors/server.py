@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from ninelives_grpc.errors import TimedOut
 from ninelives_grpc.interceptors.early import early_refusal, refusing
 from ninelives_grpc.interceptors.serve import (
     Handlers,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ninelives_grpc.call import Method
+    from ninelives_grpc.errors import LocalError
     from ninelives_grpc.routes import Routes
     from ninelives_grpc.stacks.stack import Stack
 
@@ -83,9 +86,16 @@ def protect(handler: Handler, stack: Stack, method: Method) -> Callable[..., Any
         return pushed_responses(behaviour, stack, method)
 
     def protected(request: Any, context: Any) -> ServedStream:
-        return ServedStream(behaviour, stack, method, request, context)
+        end = partial(wake, context) if handler.request_streaming else None
+        return ServedStream(behaviour, stack, method, request, context, end_call=end)
 
     return protected
+
+
+def wake(context: Any, error: LocalError) -> None:
+    """End a call whose handler waits for a client who sends nothing."""
+    if isinstance(error, TimedOut):
+        context.cancel()
 
 
 def unary_response(

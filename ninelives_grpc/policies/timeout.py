@@ -34,9 +34,11 @@ class Timeout(Policy):
     its method's median takes is refused at once.
 
     A stream may take long and yet be alive: `idle` ends one whose messages fail to come. On a
-    client that is while the application waits for a response, on a server while the handler has
-    none, be it that its client sends nothing. Until the first response it counts as an attempt that
-    timed out, which a `Retry` outside repeats.
+    client that is while the application waits for a response; until the first one it counts as an
+    attempt that timed out, which a `Retry` outside repeats. On a server it is while the handler has
+    no response, perhaps as its own client sends nothing: an asyncio handler is cancelled; a sync
+    one that reads a stream is woken by the end of its call, which the client sees as CANCELLED, and
+    any other is stopped when it comes with the next message.
 
     Args:
         seconds: The limit.
