@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.idempotency import marked_idempotent
 from ninelives_grpc.policies.budget import ConcurrencyBudget, RetryBudget, WindowBudget
-from ninelives_grpc.policies.bulkhead import Bulkhead
+from ninelives_grpc.policies.bulkhead import Bulkhead, Order
 from ninelives_grpc.policies.circuit_breaker import CircuitBreaker, Mode
 from ninelives_grpc.policies.policy import Role
 from ninelives_grpc.policies.rate_limit import RateLimit
 from ninelives_grpc.policies.retry import Retry
+from ninelives_grpc.policies.scope import STACK
 from ninelives_grpc.policies.timeout import Timeout
 from ninelives_grpc.stacks.leaves import FallbackLeaf, RespondLeaf
 
@@ -177,12 +178,45 @@ def retries_without_budget(way: Way) -> Iterator[Finding]:
             )
 
 
+def idle_outlasts_limit(way: Way) -> Iterator[Finding]:
+    """Find limits for the silence of a stream that are longer than the stream may last."""
+    shortest = _shortest(way)
+    for live in way:
+        idle = live.policy.idle if isinstance(live.policy, Timeout) else None
+        if idle is not None and shortest is not None and idle >= _seconds(shortest):
+            yield Finding(
+                rule="idle-outlasts-limit",
+                path=live.path,
+                message=f"a stream may be silent for {idle:g} s, and lasts no more than "
+                f"{_seconds(shortest):g} s, by {shortest.path}",
+                fix=f"set {live.path}/idle to a fraction of that, or to null",
+            )
+
+
+def rank_without_queue(way: Way) -> Iterator[Finding]:
+    """Find bulkheads that are told who comes first, and have nobody wait."""
+    for live in way:
+        policy = live.policy
+        if not isinstance(policy, Bulkhead):
+            continue
+        if policy.order is Order.PRIORITY and not (policy.max_queue and policy.max_wait):
+            message, fix = "nobody waits, so nobody comes first", "set max_queue and max_wait"
+        elif policy.fair_by != STACK and policy.order is not Order.PRIORITY:
+            message = f"fair_by has no effect with the order {policy.order}"
+            fix = f'set {live.path}/order to "priority"'
+        else:
+            continue
+        yield Finding(rule="rank-without-queue", path=live.path, message=message, fix=fix)
+
+
 RULES: tuple[Callable[[Way], Iterator[Finding]], ...] = (
     attempts_outlast_deadline,
     breaker_outside_retry,
     retries_multiply,
     queue_outlasts_deadline,
     retries_without_budget,
+    idle_outlasts_limit,
+    rank_without_queue,
 )
 """What is looked for on each way by its policies alone."""
 

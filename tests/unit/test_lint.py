@@ -50,6 +50,18 @@ AT_FAULT = {
         lambda: Timeout(1.0) + RateLimit(10.0, max_wait=2.0),
         [("queue-outlasts-deadline", "s/rate_limit")],
     ),
+    "silence": (
+        lambda: Timeout(60.0, idle=10.0) + Timeout(10.0),
+        [("idle-outlasts-limit", "s/timeout")],
+    ),
+    "an order without a queue": (
+        lambda: Bulkhead(4, order="priority", max_queue=8),
+        [("rank-without-queue", "s/bulkhead")],
+    ),
+    "fair shares without an order": (
+        lambda: Bulkhead(4, max_queue=8, max_wait=1.0, fair_by="peer"),
+        [("rank-without-queue", "s/bulkhead")],
+    ),
     "free retries": (lambda: Retry(budget=FREE), [("retries-without-budget", "s/retry")]),
     "as many retries as calls": (
         lambda: Retry(3, budget=WindowBudget(ratio=2.0)),
@@ -78,6 +90,10 @@ AT_FAULT = {
     ),
 }
 SOUND = {
+    "a shorter silence": lambda: Timeout(60.0, idle=5.0) + Retry() + Timeout(10.0),
+    "an order with a queue": lambda: Bulkhead(
+        4, max_queue=8, max_wait=1.0, order="priority", fair_by="peer"
+    ),
     "attempts within the deadline": lambda: Timeout(3.0) + Retry(3) + attempt(1.0),
     "no attempt timeout": lambda: Timeout(2.0) + Retry(3),
     "no retry": lambda: Timeout(1.0) + Retry(1) + CircuitBreaker() + attempt(0.5),
