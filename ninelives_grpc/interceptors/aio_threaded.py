@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +53,8 @@ class ThreadedStream(ServedStream):
     When the client has gone, gRPC's thread may wait for ever for somebody to take a message.
     """
 
+    none_ends = False
+
     def __init__(
         self,
         behaviour: Callable[..., Any],
@@ -63,20 +64,23 @@ class ThreadedStream(ServedStream):
         context: ThreadContext,
     ) -> None:
         """Ask for admission, and call the handler; raises as `ServedStream` does."""
-        self._step = threading.RLock()
         self._over = context.over
-        with self._step:
-            super().__init__(behaviour, stack, method, request, context)
-        context.add_callback(partial(scheduler.later, 0.0, self._give_up))
+        super().__init__(behaviour, stack, method, request, context)
 
-    def __next__(self) -> Any:
+    def _watch_end(self) -> None:
+        self._context.add_callback(partial(scheduler.later, 0.0, self._give_up))
+
+    def _next(self) -> Any:
         """Return the next message, if there is somebody to take it."""
-        with self._step:
-            message = super().__next__()
-            if self._over():
-                self._give_up()
-                raise StopIteration
-            return message
+        message = super()._next()
+        if self._over():
+            self._give_up()
+            raise StopIteration
+        return message
+
+    def _begin(self) -> Iterator[Any]:
+        """Call the handler; an asyncio server takes whatever can be iterated."""
+        return iter(super()._begin())
 
     def _give_up(self) -> None:
         """Give back what was admitted, unless the handler is at work and will notice by itself."""

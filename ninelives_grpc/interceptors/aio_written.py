@@ -88,6 +88,10 @@ class WrittenContext:
             with contextlib.suppress(RuntimeError):
                 self._clock.move(self._scope, until)
 
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Call back at the end, with the context that the handler knows."""
+        self._context.add_done_callback(lambda _: callback(self))
+
     def __getattr__(self, name: str) -> Any:
         """Show everything else of gRPC's context."""
         return getattr(self._context, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -39,8 +40,14 @@ if TYPE_CHECKING:
 class ServedStream:
     """Asks the handler's iterator for each message, and notices its end.
 
-    gRPC drops the iterator when the client has gone; then the call counts as cancelled.
+    gRPC drops the iterator when the client has gone, or keeps it in a traceback. What was admitted
+    is given back at the end of the call, or when the handler comes to the end of what it is at.
+
+    Attributes:
+        none_ends: Whether gRPC takes None for the end of the responses.
     """
+
+    none_ends = True
 
     def __init__(
         self,
@@ -71,12 +78,23 @@ class ServedStream:
         self._context = context
         self._end_call = end_call or _nothing
         self._iterator: Iterator[Any] = iter(())
+        self._rest: Iterator[Any] = iter(())
+        self._step = threading.RLock()
         call = served_call(stack, method, request, context)
         self._execution = Execution(stack.plan, call, call.deadline)
         self._duration: float | None = None
         self._limit: float | None = None
         self._follower: Follower | None = None
-        self._go(self._execution.start(call.started))
+        with self._step:
+            self._go(self._execution.start(call.started))
+        self._watch_end()
+
+    def _watch_end(self) -> None:
+        """Have the call end for us too when it does for gRPC, whoever still holds this."""
+        # Nothing that refers to this: gRPC drops it in the thread in which the handler is to end.
+        give_up = partial(_give_up, self._step, self._stack, self._execution)
+        if not self._execution.finished and not self._context.add_callback(give_up):
+            give_up()
 
     def __iter__(self) -> Self:
         """Return itself."""
@@ -84,13 +102,20 @@ class ServedStream:
 
     def __next__(self) -> Any:
         """Return the next message of the handler, or of a local answer."""
+        with self._step:
+            return self._next()
+
+    def _next(self) -> Any:
         execution = self._execution
         if execution.finished:
-            return next(self._iterator)
+            return next(self._rest)
         row = execution.current()
         token = enter(self._stack, row, self._context)
         try:
             message = self._take(row)
+            if message is None and self.none_ends:
+                close(self._iterator)
+                raise StopIteration  # noqa: TRY301
         except StopIteration:
             outcome = ended(self._stack, row, self._context)
         except HandlerStoppedError as stopped:
@@ -105,7 +130,7 @@ class ServedStream:
         finally:
             leave(token)
         self._settle(outcome)
-        return next(self)
+        return self._next()
 
     def _take(self, row: Execution) -> Any:
         """Return the next message of a handler, which can only be stopped between two of them."""
@@ -156,7 +181,7 @@ class ServedStream:
                 self._follower = Follower(limits, stack.clock, self._end_call)
             token = enter(stack, row, self._context)
             try:
-                self._iterator = iter(self._behaviour(self._request, self._context))
+                self._iterator = self._begin()
             except Exception as error:  # noqa: BLE001 - it becomes the outcome
                 outcome = raised_or_gone(error, self._stack, row, self._context)
                 step = execution.settle(outcome, stack.clock.now())
@@ -166,9 +191,14 @@ class ServedStream:
                 leave(token)
         stack.recorder.ended(execution.call, execution.outcome, stack.clock.now())
         if execution.outcome.local:
-            self._iterator = iter(execution.outcome.value)  # type: ignore[call-overload]
+            self._rest = iter(execution.outcome.value)  # type: ignore[call-overload]
         else:
             result_of(execution, stack, self._context)
+
+    def _begin(self) -> Iterator[Any]:
+        """Call the handler; gRPC's sync server asks for no more than `next` of what it returns."""
+        made: Iterator[Any] = self._behaviour(self._request, self._context)
+        return made
 
     def _wait(self) -> Step:
         execution, clock = self._execution, self._stack.clock
@@ -184,16 +214,35 @@ class ServedStream:
     def __del__(self) -> None:
         """Notice that gRPC has dropped the stream.
 
-        The rest is for another thread: garbage collection may come under a policy's lock.
+        The handler's generator ends here, in the thread and the context that it ran in, as without
+        us. To settle is for another thread: garbage collection may come under a policy's lock.
         """
         execution: Execution | None = getattr(self, "_execution", None)
         follower: Follower | None = getattr(self, "_follower", None)
         if follower is not None:
             scheduler.later(0.0, follower.stop)
-        if execution is not None and not execution.finished:
-            scheduler.later(
-                0.0, partial(lost, self._stack, execution, getattr(self, "_iterator", None))
-            )
+        try:
+            close(getattr(self, "_iterator", None))
+        finally:
+            if execution is not None and not execution.finished:
+                scheduler.later(0.0, partial(lost, self._stack, execution))
+
+
+def _give_up(step: threading.RLock, stack: Stack, execution: Execution) -> None:
+    """End a call that is over, unless the handler is at work and will notice by itself.
+
+    gRPC calls back in one of its threads, which is not to wait for an event of ours.
+    """
+    if not execution.finished:
+        scheduler.later(0.0, partial(_lose_unless_at_work, step, stack, execution))
+
+
+def _lose_unless_at_work(step: threading.RLock, stack: Stack, execution: Execution) -> None:
+    if step.acquire(blocking=False):
+        try:
+            lost(stack, execution)
+        finally:
+            step.release()
 
 
 def lost(stack: Stack, execution: Execution, iterator: object = None) -> None:

@@ -173,6 +173,7 @@ class Circuit:
             return
         self.probes = [probe for probe in self.probes if probe is not permit]
         if kind is not Kind.IGNORED:
+            self.run = self.run + 1 if kind is Kind.FAILURE else 0
             slow_after = policy.slow_call_duration
             slow = slow_after is not None and outcome.duration >= slow_after
             self.window.add(now, kind is Kind.FAILURE, slow)
@@ -218,13 +219,17 @@ class Circuit:
         self._probe_failures += failed
         self._probe_slow += slow
         permits = policy.half_open_permits
-        bad = self._probe_failures / permits >= policy.failure_rate_threshold
-        late = self._probe_slow / permits >= policy.slow_call_rate_threshold
-        if (failed and bad) or (slow and late):
+        if self._probes_are_bad(policy):
             self.failure_rate = self._probe_failures / self._probes_done
             self._open(policy, outcome, now, happened)
         elif self._probes_done >= permits:
             self._close(now, happened)
+
+    def _probes_are_bad(self, policy: CircuitBreaker) -> bool:
+        permits, failures, slow = policy.half_open_permits, self._probe_failures, self._probe_slow
+        return (failures > 0 and failures / permits >= policy.failure_rate_threshold) or (
+            slow > 0 and slow / permits >= policy.slow_call_rate_threshold
+        )
 
     def _reclaim(self, policy: CircuitBreaker, now: float, happened: list[Happened]) -> None:
         """Count probes that never reported back as failed, and see whether so many do by now."""
@@ -234,7 +239,13 @@ class Circuit:
             self.probes.remove(probe)
             happened.append(Happened.RECLAIMED)
             self._judge_probe(policy, True, False, None, now, happened)  # noqa: FBT003
-        if self._probes_done >= policy.half_open_permits:
+        # Fewer permits, or another threshold, may decide without another probe.
+        if self._probes_done and self._probes_are_bad(policy):
+            self.failure_rate = self._probe_failures / self._probes_done
+            cause = self.cause
+            self._open(policy, None, now, happened)
+            self.cause = cause
+        elif self._probes_done >= policy.half_open_permits:
             self._close(now, happened)
 
     def _close(self, now: float, happened: list[Happened]) -> None:

@@ -99,12 +99,14 @@ class Fault(Policy):
         return FaultGate(self, address)
 
     def conflict(self) -> str:
-        """Say what does not go together, or what is wrong with the methods, or return ""."""
+        """Say what does not go together, or is wrong with the details or methods, or return ""."""
+        if not isinstance(self.details, str):
+            return f"details must be a text, not {self.details!r}"
         if self.after is not None and (self.code is None or self.delay):
             return "after needs a code to fail with, and no delay; use another Fault for that"
-        if isinstance(self.methods, str):
+        if isinstance(self.methods, str) or not isinstance(self.methods, Collection):
             return f"methods must be a list of names, not {self.methods!r}"
-        wrong = [name for name in self.methods if "/" not in name and name != _EVERYTHING]
+        wrong = [name for name in self.methods if not _is_route(name)]
         if wrong:
             return f"methods are package.Service/Method, package.Service/* or *, not {wrong[0]!r}"
         return ""
@@ -258,3 +260,7 @@ class FaultGate(Gate[Fault]):
         return InjectedError(
             self.policy.details, code=grpc.StatusCode[code], stack=self.stack, policy=self.name
         )
+
+
+def _is_route(name: object) -> bool:
+    return isinstance(name, str) and ("/" in name or name == _EVERYTHING)

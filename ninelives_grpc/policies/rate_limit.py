@@ -102,23 +102,25 @@ class RateLimit(Policy):
 
 
 class Due:
-    """When the next call of a key would be due if all had kept to the rate."""
+    """When the next call of a key would be due if all had kept to the rate, and turns given."""
 
-    __slots__ = ("at",)
+    __slots__ = ("at", "turns")
 
     def __init__(self, _key: str = "") -> None:
         self.at = float("-inf")
+        self.turns = 0
 
 
 class Turn(Wait):
     """A reserved turn that is still to come."""
 
-    __slots__ = ("amount", "due")
+    __slots__ = ("amount", "due", "number")
 
     def __init__(self, since: float, until: float, due: Due, amount: float) -> None:
         super().__init__(since, until)
         self.due = due
         self.amount = amount
+        self.number = 0
 
 
 class RateLimitGate(Gate[RateLimit]):
@@ -192,7 +194,11 @@ class RateLimitGate(Gate[RateLimit]):
         """Give the turn back."""
         if isinstance(wait, Turn):
             with self._lock:
-                wait.due.at -= wait.amount / self.policy.rate
+                due = wait.due
+                # Those after it keep their times: a turn in the middle is nobody's to have.
+                if wait.number == due.turns and now < wait.until:
+                    due.at -= wait.amount / self.policy.rate
+                    due.turns -= 1
 
     def adopt(self, old: RateLimit) -> None:
         """Keep as many keys as allowed now; what was let through counts as before, in calls."""
@@ -232,6 +238,8 @@ class RateLimitGate(Gate[RateLimit]):
             return PERMIT, RateLimitExceeded(**about, at=now, key=key, retry_after=delay)
         if turn is not None:
             turn.due.at = max(turn.due.at, now) + turn.amount / policy.rate
+            turn.due.turns += 1
+            turn.number = turn.due.turns
             return turn, RateLimitDelayed(**about, at=now, key=key, delay=delay)
         self.refused += 1
         return None, RateLimitRefused(**about, at=now, key=key, retry_after=delay)

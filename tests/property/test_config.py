@@ -1,5 +1,7 @@
 """A file is built, or refused with a place; and the schema agrees with the parser."""
 
+# mypy: allow-untyped-defs, allow-untyped-calls, no-check-untyped-defs
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st

@@ -1,15 +1,18 @@
 """Random calls through random stacks: whatever happens, nothing leaks and everything ends."""
 
+# mypy: allow-untyped-defs, allow-untyped-calls, no-check-untyped-defs
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ninelives_grpc import Bulkhead, CircuitBreaker, Method, Retry
+from ninelives_grpc import Bulkhead, CircuitBreaker, Method
 from ninelives_grpc.call import Call
 from ninelives_grpc.outcome import succeeded
 from ninelives_grpc.policies.budget import ConcurrencyBudgetFlow
 from ninelives_grpc.policies.gate import Permit
 from ninelives_grpc.stacks.step import Step
+from tests.property.changing import change, changes
 from tests.property.worlds import EXPRESSIONS, OUTCOMES, Ledger, World
 
 CALL = Call(Method("m"), 0.0)
@@ -80,14 +83,11 @@ class ExecutionMachine(RuleBasedStateMachine):
         runs = self.world.runs
         runs[data.draw(st.integers(0, len(runs) - 1))].execution.call.committed = True
 
-    @rule(size=st.integers(1, 4), queue=st.integers(0, 3))
-    def parameters_change(self, size, queue):
-        for live in self.world.of(Bulkhead):
-            live.change({"max_concurrent": size, "max_queue": queue})
-        for live in self.world.of(CircuitBreaker):
-            live.change({"half_open_permits": size})
-        for live in self.world.of(Retry):
-            live.change({"max_attempts": size})
+    @precondition(lambda self: self.world.changeable)
+    @rule(data=st.data())
+    def parameters_change(self, data):
+        live = data.draw(st.sampled_from(self.world.changeable))
+        change(live, data.draw(changes(type(live.policy))))
 
     @invariant()
     def limits_are_never_exceeded(self):
@@ -148,12 +148,13 @@ class ExecutionMachine(RuleBasedStateMachine):
 
     def circuits_close(self):
         for live in self.world.of(CircuitBreaker):
+            live.change({"mode": "auto"})
             for _ in range(20):
                 self.world.clock.advance(6.0)
                 now = self.world.clock.now()
                 verdict = live.admit(CALL, now, None)
                 if isinstance(verdict, Permit):
-                    live.settle(verdict, succeeded(0.1), now)
+                    live.settle(verdict, succeeded(0.0), now)
             assert live.state(self.world.clock.now())["state"] == "closed"
 
 

@@ -1,5 +1,7 @@
 """Random stacks, and calls through them that are driven by hand, a step at a time."""
 
+# mypy: allow-untyped-defs, allow-untyped-calls, no-check-untyped-defs
+
 from hypothesis import strategies as st
 
 from ninelives_grpc import (
@@ -20,19 +22,19 @@ from ninelives_grpc import (
 from ninelives_grpc.call import Call
 from ninelives_grpc.outcome import Code, cancelled, failed, succeeded
 from ninelives_grpc.parameters import policy
-from ninelives_grpc.policies.gate import Gate, Permit
+from ninelives_grpc.policies.gate import Gate, Permit, Refusal
 from ninelives_grpc.policies.hedge import HedgeFlow
 from ninelives_grpc.policies.policy import Policy
 from ninelives_grpc.policies.retry import RetryFlow
 from ninelives_grpc.stacks.execution import Execution
 from ninelives_grpc.stacks.step import Step
-from ninelives_grpc.testing import VirtualClock
+from ninelives_grpc.testing import MemorySink, VirtualClock
 from tests.unit.backend import StatusError
 
 
 @policy
 class Ledger(Policy):
-    """Knows every permit that is out, and minds that each comes back once."""
+    """Knows every permit that is out, and minds that each comes back once; refuses when told."""
 
     def live(self, address):
         return LedgerGate(self, address)
@@ -42,8 +44,11 @@ class LedgerGate(Gate[Ledger]):
     def __init__(self, policy, address):
         super().__init__(policy, address)
         self.out = set()
+        self.refuses = False
 
     def admit(self, call, now, deadline):
+        if self.refuses:
+            return Refusal(self.name, "as told")
         permit = Permit()
         self.out.add(permit)
         return permit
@@ -132,9 +137,11 @@ OUTCOMES = st.sampled_from(
 class World:
     """A stack, the time, and the calls that are under way."""
 
-    def __init__(self, expression):
+    def __init__(self, expression, kind_of_run=None):
         self.clock = VirtualClock(0.0)
-        inner = Stack("inner", expression, registry=Registry(), clock=self.clock)
+        self.sink = MemorySink()
+        self.kind_of_run = kind_of_run or Run
+        inner = Stack("inner", expression, registry=Registry(), clock=self.clock, sink=self.sink)
         self.stack = Stack("outer", Ledger() + inner, registry=Registry(), clock=self.clock)
         self.runs = []
         self.policies = {**inner.policies, "": self.stack.policy("ledger")}
@@ -146,15 +153,21 @@ class World:
             if isinstance(live, RetryFlow | HedgeFlow)
         ]
 
+    @property
+    def changeable(self):
+        """The running policies that have parameters."""
+        return [live for live in self.policies.values() if live.specs]
+
     def of(self, kind):
         return [live for live in self.policies.values() if isinstance(live.policy, kind)]
 
-    def call(self, timeout, priority):
+    def call(self, timeout, priority="normal", inherited=None):
         now = self.clock.now()
         deadline = None if timeout is None else now + timeout
         metadata = [("x-ninelives-priority", priority)]
-        call = Call(Method("m"), now, deadline, metadata)
-        run = Run(self, Execution(self.stack.plan, call, deadline))
+        served = None if inherited is None else now + inherited
+        call = Call(Method("m"), now, deadline, metadata, inherited=served)
+        run = self.kind_of_run(self, Execution(self.stack.plan, call, deadline))
         self.runs.append(run)
         run.begin()
         return run
@@ -230,7 +243,7 @@ class Run:
         rows = self.rows
         # A branch may end at once, and the race with it; another one may begin then.
         while self.rows is rows and len(self.branches) < len(rows):
-            branch = Run(self.world, rows[len(self.branches)], self)
+            branch = type(self)(self.world, rows[len(self.branches)], self)
             self.branches.append(branch)
             branch.begin()
 

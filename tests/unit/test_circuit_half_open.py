@@ -5,7 +5,7 @@ import pytest
 from ninelives_grpc.outcome import cancelled
 from ninelives_grpc.policies.gate import Permit
 from tests.unit.alone import names
-from tests.unit.breaker import CALL, Breaker
+from tests.unit.breaker import CALL, Breaker, bad, feed, good
 
 
 def test_it_refuses_until_its_time_is_over():
@@ -231,3 +231,16 @@ def test_a_reset_closes_it_and_the_next_opening_is_the_first_again():
     assert names(breaker.sink)[-1] == "CircuitReset"
     breaker.open(0.7)
     assert breaker.durations == [0.5, 0.5]
+
+
+def test_fewer_permits_do_not_close_a_circuit_most_of_whose_probes_failed():
+    breaker = Breaker(half_open_permits=10, minimum_calls=2, confidence=0.0, open_duration=1.0)
+    feed(breaker.gate, bad(2))
+    cause = breaker.gate.admit(CALL, 0.5, None).cause
+    feed(breaker.gate, [*bad(2), *good(1)], now=1.0)
+
+    breaker.gate.change({"half_open_permits": 3})
+    refusal = breaker.gate.admit(CALL, 1.0, None)
+
+    assert breaker.state(1.0) == "open"
+    assert refusal.cause is cause

@@ -140,3 +140,15 @@ def test_forced_closed_a_late_outcome_is_dropped_as_ever():
     gate.settle(permit, failed(StatusError(), 0.0), 0.2)
 
     assert gate.state(0.2)["calls"] == 0
+
+
+def test_a_success_while_forced_closed_ends_the_failures_in_a_row():
+    gate = breaker(consecutive_failures=3, failure_rate_threshold=1.0, slow_call_duration=1.0)
+    feed(gate, bad(2))
+    gate.change({"mode": "closed"})
+    feed(gate, good())
+    gate.change({"mode": "auto"})
+
+    feed(gate, bad())
+
+    assert state(gate) == "closed"

@@ -223,3 +223,8 @@ def test_a_stream_is_let_through_to_be_cut():
 def test_a_cut_needs_a_code_and_no_delay(other):
     with pytest.raises(ConfigError, match="after needs a code to fail with, and no delay"):
         Fault(after=2, **other)
+
+
+def test_what_the_error_says_is_a_text():
+    with pytest.raises(ConfigError, match="details must be a text, not None"):
+        Fault(details=None)

@@ -302,3 +302,22 @@ def test_nobody_borrows_by_default():
     gate.admit(critical, 0.0, None)
 
     assert isinstance(gate.admit(critical, 0.0, None), Refusal)
+
+
+def test_turns_given_up_out_of_order_do_not_let_two_go_at_once():
+    gate = alone(RateLimit(1.0, max_wait=10.0))
+    _, middle, last = (gate.admit(CALL, 0.0, None) for _ in range(3))
+
+    gate.abandon(middle, 0.5)
+
+    assert gate.admit(CALL, 0.5, None).until >= last.until + 1.0
+
+
+def test_a_turn_given_up_too_late_does_not_let_two_go_at_once():
+    gate = alone(RateLimit(1.0, max_wait=10.0))
+    _, turn, other = (gate.admit(CALL, at, None) for at in (0.0, 0.0, 5.0))
+
+    gate.abandon(turn, 5.0)
+
+    assert isinstance(other, Permit)
+    assert not isinstance(gate.admit(CALL, 5.0, None), Permit)

@@ -1,0 +1,130 @@
+"""Every parameter of every policy, with values for random changes while calls are in flight."""
+
+# mypy: allow-untyped-defs, allow-untyped-calls, no-check-untyped-defs
+
+from hypothesis import strategies as st
+
+from ninelives_grpc import (
+    Bulkhead,
+    CircuitBreaker,
+    ConcurrencyBudget,
+    ConfigError,
+    Hedge,
+    RateLimit,
+    Retry,
+    RetryBudget,
+    ThrottleBudget,
+    Timeout,
+    WindowBudget,
+)
+from ninelives_grpc.policies.backoff import Backoff, Jitter
+from ninelives_grpc.policies.bulkhead import Order
+from ninelives_grpc.policies.circuit_breaker import Mode
+
+# Numbers are halves and quarters, on which floats are exact, so that models can be compared by ==.
+VALUES = {
+    Bulkhead: {
+        "max_concurrent": st.integers(1, 4),
+        "max_queue": st.integers(0, 6),
+        "max_wait": st.sampled_from([0.0, 1.0, 5.0]),
+        "order": st.sampled_from(Order),
+        "usage_half_life": st.sampled_from([0.5, 60.0]),
+    },
+    CircuitBreaker: {
+        "failure_rate_threshold": st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]),
+        "minimum_calls": st.integers(1, 6),
+        "window_size": st.integers(1, 12),
+        "window_age": st.sampled_from([0.5, 4.0, 10.0]),
+        "confidence": st.sampled_from([0.0, 0.0, 1.96]),
+        "consecutive_failures": st.sampled_from([None, None, 1, 3]),
+        "slow_call_duration": st.sampled_from([None, 0.5, 1.0]),
+        "slow_call_rate_threshold": st.sampled_from([0.0, 0.5, 1.0]),
+        "open_duration": st.sampled_from([0.25, 0.5, 2.0]),
+        "max_open_duration": st.sampled_from([1.0, 2.0, 5.0]),
+        "jitter": st.sampled_from([0.0, 0.0, 0.25]),
+        "healthy_after": st.sampled_from([0.0, 2.0, 60.0]),
+        "half_open_permits": st.integers(1, 4),
+        "half_open_concurrency": st.integers(1, 3),
+        "probe_lease": st.sampled_from([0.5, 3.0]),
+        "mode": st.sampled_from([*[Mode.AUTO] * 8, *Mode]),
+        "max_keys": st.integers(1, 3),
+    },
+    ConcurrencyBudget: {
+        "ratio": st.sampled_from([0.0, 0.25, 1.0]),
+        "minimum": st.integers(0, 3),
+    },
+    Hedge: {
+        "delay": st.sampled_from([None, 0.0, 0.5, 2.0]),
+        "max_hedges": st.integers(0, 4),
+        "quantile": st.sampled_from([0.0, 0.5, 0.95, 1.0]),
+        "minimum_samples": st.integers(1, 4),
+        "window_size": st.integers(1, 6),
+        "max_pushback": st.sampled_from([0.0, 0.25, 60.0]),
+    },
+    RateLimit: {
+        "rate": st.sampled_from([0.5, 1.0, 4.0, 16.0]),
+        "burst": st.sampled_from([1.0, 2.0, 8.0]),
+        "max_wait": st.sampled_from([0.0, 2.0, 8.0]),
+        "enforced": st.sampled_from([0.0, 0.5, 1.0, 1.0, 1.0]),
+        "max_keys": st.integers(1, 3),
+        "critical_burst": st.sampled_from([0.0, 0.0, 2.0]),
+    },
+    Retry: {
+        "max_attempts": st.integers(1, 5),
+        "initial_backoff": st.sampled_from([0.0, 0.25, 1.0, 4.0]),
+        "multiplier": st.sampled_from([1.0, 2.0, 10.0]),
+        "max_backoff": st.sampled_from([0.0, 1.0, 8.0]),
+        "backoff": st.sampled_from(Backoff),
+        "jitter": st.sampled_from(Jitter),
+        "max_pushback": st.sampled_from([0.0, 0.5, 60.0]),
+    },
+    RetryBudget: {
+        "ratio": st.sampled_from([0.0, 0.125, 1.0]),
+        "capacity": st.sampled_from([0.0, 1.0, 4.0, 10.0]),
+        "cost": st.sampled_from([0.0, 1.0, 2.5]),
+        "threshold": st.sampled_from([0.0, 0.5, 1.0]),
+    },
+    ThrottleBudget: {
+        "capacity": st.sampled_from([1.0, 4.0, 10.0]),
+        "ratio": st.sampled_from([0.125, 1.0]),
+    },
+    Timeout: {
+        "seconds": st.sampled_from([0.5, 2.0, 8.0]),
+        "margin": st.sampled_from([0.0, 0.25]),
+        "refuse_hopeless": st.booleans(),
+        "minimum_calls": st.integers(1, 4),
+        "idle": st.sampled_from([None, 1.0]),
+    },
+    WindowBudget: {
+        "ratio": st.sampled_from([0.0, 0.25, 1.0]),
+        "window": st.sampled_from([2.0, 8.0, 16.0]),
+        "minimum": st.sampled_from([0.0, 0.25, 2.0]),
+    },
+}
+MAY_CONFLICT = (CircuitBreaker, Hedge)
+
+
+def changes(kind, **narrowed):
+    """Draw one parameter, or several at once, of a kind of policy, with their new values."""
+    values = VALUES[kind] | narrowed
+    alone = [st.fixed_dictionaries({name: value}) for name, value in values.items()]
+    return st.one_of(*alone, st.fixed_dictionaries({}, optional=values))
+
+
+def change(live, values):
+    """Change a running policy, by a handle where that will do; returns whether it agreed."""
+    before, revision = live.policy, live.revision
+    try:
+        if len(values) == 1:
+            ((name, value),) = values.items()
+            live.parameter(name).set(value)
+        else:
+            live.change(values)
+    except ConfigError:
+        # Values that do not go together are refused, and then none of them holds.
+        assert isinstance(before, MAY_CONFLICT)
+        assert (live.policy, live.revision) == (before, revision)
+        return False
+    assert all(getattr(live.policy, name) == value for name, value in values.items())
+    assert live.revision == revision + 1
+    return True
