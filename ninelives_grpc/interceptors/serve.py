@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -102,9 +103,8 @@ class Handlers:
             return Served(handler, handler, method, None)
         original = behaviour_of(handler)
         behaviour = self._protect(handler, stack, method)
-        for attribute in ("experimental_non_blocking", "experimental_thread_pool"):
-            if hasattr(original, attribute):
-                setattr(behaviour, attribute, getattr(original, attribute))
+        # Its name, for interceptors around this one, and what it tells gRPC, such as a thread pool.
+        functools.update_wrapper(behaviour, original)
         return Served(handler, with_behaviour(handler, behaviour), method, stack)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -104,10 +103,8 @@ def _refuse(_: Any) -> Any:
 @idle_stacks
 @pytest.mark.parametrize("fails", ["request_deserializer", "response_serializer"])
 def test_message_that_can_not_be_converted_ends_the_call_as_without_us(
-    nature: str, kind: RpcKind, fails: str, sides: Sides, monkeypatch: pytest.MonkeyPatch
+    nature: str, kind: RpcKind, fails: str, sides: Sides
 ) -> None:
-    # pytest keeps what is logged, and with it the frames that hold the stream.
-    monkeypatch.setattr(logging.getLogger("grpc"), "propagate", False)
     if nature == SYNC and kind.streams_requests and fails == "request_deserializer":
         pytest.skip("gRPC sends two statuses, and its server can not be stopped any more")
     method = method_handler(kind, handler(nature, kind, _echo), **{fails: _refuse})
