@@ -13,7 +13,7 @@ import grpc
 from grpc import aio
 from grpc.aio import AioRpcError, Metadata
 
-from ninelives_grpc.errors import LocalError
+from ninelives_grpc.errors import AioLocalError
 from ninelives_grpc.outcome import Code
 from ninelives_grpc.stacks.edge import error_of
 
@@ -80,24 +80,24 @@ class ProtectedAioCall:
 
     async def trailing_metadata(self) -> Metadata:
         """Return the trailing metadata of the last attempt, once the call is over."""
-        await self._driver.wait()
+        await self._driver.until_finished()
         ended = self._ended()
         return Metadata() if ended is None else await _ask(ended.trailing_metadata())
 
     async def code(self) -> grpc.StatusCode:
         """Return the status code of the last attempt, once the call is over."""
-        outcome = await self._driver.wait()
-        return outcome.code
+        await self._driver.until_finished()
+        return self._driver.execution.outcome.code
 
     async def details(self) -> str:
         """Return the details of the last attempt, once the call is over."""
-        await self._driver.wait()
+        await self._driver.until_finished()
         ended = self._ended()
         return "answered locally" if ended is None else await _ask(ended.details())
 
     async def debug_error_string(self) -> str:
         """Return what gRPC says for debugging, once the call is over."""
-        await self._driver.wait()
+        await self._driver.until_finished()
         ended = self._ended()
         return "" if ended is None else await _ask(ended.debug_error_string())
 
@@ -126,17 +126,23 @@ class ProtectedAioCall:
             return error
         # Cancelled between two attempts, or the channel was closed meanwhile.
         details = str(error or _CANCELLED_HERE)
-        return LocalError(details, code=outcome.code)
+        return AioLocalError(details, code=outcome.code)
 
     async def _raise_if_failed(self) -> None:
         outcome = await self._driver.wait()
         if not outcome.failed:
             return
-        if outcome.code is Code.CANCELLED:
-            error = outcome.error
-            if not isinstance(error, AioRpcError) or error.details() == _CANCELLED_HERE:
-                raise asyncio.CancelledError
+        if self._cancelled_here():
+            raise asyncio.CancelledError
         raise error_of(outcome, self._driver.stack.name, aio=True)
+
+    def _cancelled_here(self) -> bool:
+        """Tell whether it was the application that cancelled it, and not the server."""
+        outcome = self._driver.execution.outcome
+        if outcome.code is not Code.CANCELLED:
+            return False
+        error = outcome.error
+        return not isinstance(error, AioRpcError) or error.details() == _CANCELLED_HERE
 
     def __repr__(self) -> str:
         """Show how it ended, or that it has not."""
@@ -253,6 +259,7 @@ class StreamRequestMixin:
     """A call whose requests are written one by one, if no iterator was given."""
 
     _driver: AioDriver
+    _cancelled_here: Callable[[], bool]
     _writes: Writes[Any] | None
 
     def feed(self, writes: Writes[Any] | None, replay: AioReplay[Any]) -> None:
@@ -270,7 +277,10 @@ class StreamRequestMixin:
         writes = self._check_writable()
         if writes.half_closed:
             raise asyncio.InvalidStateError(_HALF_CLOSED)
-        await self._unless_finished(writes.write(request))
+        if not await self._unless_finished(writes.write(request)):
+            if self._cancelled_here():
+                raise asyncio.CancelledError
+            raise asyncio.InvalidStateError(_FINISHED)
 
     async def done_writing(self) -> None:
         """Say that no more requests will come."""
@@ -285,19 +295,24 @@ class StreamRequestMixin:
             raise asyncio.InvalidStateError(_FINISHED)
         return self._writes
 
-    async def _unless_finished(self, work: Any) -> None:
-        """Await the work, or the end of the call, whichever comes first."""
+    async def _unless_finished(self, work: Any) -> bool:
+        """Await the work, or the end of the call; tell whether the work came first.
+
+        Being cancelled meanwhile cancels the call, as on a bare channel.
+        """
         driver = self._driver
         task = driver.loop.create_task(work)
         over = driver.loop.create_task(driver.until_finished())
         try:
             await asyncio.wait({task, over}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            driver.cancel()
+            raise
         finally:
+            worked = task.done()
             over.cancel()
-            if not task.done():
-                task.cancel()
-        if driver.finished and task.cancelled():
-            raise asyncio.InvalidStateError(_FINISHED)
+            task.cancel()
+        return worked
 
 
 async def _ask(answer: Any) -> Any:

@@ -66,7 +66,12 @@ class ProtectedMethod:
         credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
+        *,
+        request_iterator: Any = None,
     ) -> Any:
+        if request_iterator is not None:
+            # gRPC's own name of the argument when the requests are a stream.
+            request = request_iterator
         stack, streams = self.stack, self.streams_requests
         plan, lifetime = self._plan, self._lifetime
         message = None if streams else request
@@ -153,14 +158,14 @@ class UnaryStream(ProtectedMethod, aio.UnaryStreamMultiCallable):  # type: ignor
     passed = aio_watch.PassedUnaryStream
 
 
-class StreamUnary(ProtectedMethod, aio.StreamUnaryMultiCallable):  # type: ignore[type-arg]
+class StreamUnary(ProtectedMethod, aio.StreamUnaryMultiCallable):  # type: ignore[type-arg,misc]
     """A stream of requests, one response."""
 
     streams_requests = True
     protected = aio_calls.StreamUnaryCall
 
 
-class StreamStream(ProtectedMethod, aio.StreamStreamMultiCallable):  # type: ignore[type-arg]
+class StreamStream(ProtectedMethod, aio.StreamStreamMultiCallable):  # type: ignore[type-arg,misc]
     """A stream of requests, a stream of responses."""
 
     streams_requests = True

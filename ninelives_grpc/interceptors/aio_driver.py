@@ -66,6 +66,7 @@ class AioDriver:
         self._callbacks: list[Callable[[], None]] = []
         self._changed: asyncio.Event | None = None
         self._reader: asyncio.Event | None = None
+        self._unjudged: Any = None
         self._started = execution.call.started
         self._first_message: float | None = None
         self._streaming = streaming
@@ -137,6 +138,8 @@ class AioDriver:
         finally:
             self._reader.set()
             self._reader = None
+            if self._unjudged is not None:
+                self.first_ended(self._unjudged)
         return first
 
     @property
@@ -170,8 +173,8 @@ class AioDriver:
         # Older versions of gRPC call back twice when a status that they had lost comes after all.
         if self.finished or self._task is not None:
             return
-        if self._reader is not None:
-            self._task = self.loop.create_task(self._judge_after_reader(attempt, self._reader))
+        if self._reader is not None and not attempt.cancelled():
+            self._unjudged = attempt
             return
         now = self.stack.clock.now()
         took = (now if self._first_message is None else self._first_message) - self._started
@@ -187,11 +190,6 @@ class AioDriver:
             self._finish(now)
         else:
             self._go(step)
-
-    async def _judge_after_reader(self, attempt: Any, reader: asyncio.Event) -> None:
-        await reader.wait()
-        self._task = None
-        self.first_ended(attempt)
 
     def _go(self, step: Step) -> None:
         self._task = self.loop.create_task(self._run(step))
@@ -247,11 +245,16 @@ class AioDriver:
         if self.execution.plan.races and not outcome.local and outcome.value is not None:
             self.attempt = outcome.value
         self.stack.recorder.ended(execution.call, outcome, now)
-        if self._changed is not None:
-            self._tell()
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            self.loop.call_soon(callback)
+            # At once, as gRPC does: whoever waits for the end finds that they have been called.
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001 - the application's, which it is told of
+                message = f"a done callback failed for {execution.call.method.name}"
+                self.loop.call_exception_handler({"message": message, "exception": error})
+        if self._changed is not None:
+            self._tell()
 
     async def _news(self) -> None:
         if self._changed is None:

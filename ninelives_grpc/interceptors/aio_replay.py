@@ -26,7 +26,8 @@ class AioReplay(Generic[T]):
         self.buffer: Buffer[T] = Buffer(call)
         self.news = asyncio.Event()
         self.ended = False
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
+        self._closed = False
         self._call = call
         self._source = source
         self._wanted = 0
@@ -39,6 +40,7 @@ class AioReplay(Generic[T]):
 
     def close(self) -> None:
         """Stop asking the application for messages: the call is over."""
+        self._closed = True
         self._pump.cancel()
 
     async def pull(self, position: int) -> None:
@@ -59,10 +61,13 @@ class AioReplay(Generic[T]):
                 self.news.set()
         except StopAsyncIteration:
             pass
-        except Exception as error:  # noqa: BLE001 - it belongs to every attempt
-            # The stream can not be had again.
+        except BaseException as error:
+            # It belongs to every attempt, and the stream can not be had again. A cancellation in
+            # the application's iterator is no end of its messages either.
             self._call.committed = True
             self.error = error
+            if self._closed or not isinstance(error, Exception | asyncio.CancelledError):
+                raise
         finally:
             self.ended = True
             self.news.set()

@@ -44,7 +44,7 @@ class ProtectedCall(grpc.RpcError, grpc.Call, Future, Generic[T]):
 
     def result(self, timeout: float | None = None) -> T:
         """Return the response, or raise as gRPC's future does."""
-        ended = self._ended(timeout)
+        ended = self._ended(timeout, asked="result")
         if self._driver.execution.outcome.local:
             value: T = self._driver.execution.outcome.value  # type: ignore[assignment]
             return value
@@ -56,36 +56,36 @@ class ProtectedCall(grpc.RpcError, grpc.Call, Future, Generic[T]):
 
     def exception(self, timeout: float | None = None) -> Exception | None:
         """Return the error, or None."""
-        ended = self._ended(timeout)
+        ended = self._ended(timeout, asked="exception")
         self._raise_if_cancelled()
         error: Exception | None = None if ended is None else ended.exception()
         return error
 
     def traceback(self, timeout: float | None = None) -> TracebackType | None:
         """Return the traceback of the error, or None."""
-        ended = self._ended(timeout)
+        ended = self._ended(timeout, asked="traceback")
         self._raise_if_cancelled()
         return None if ended is None else ended.traceback()
 
     def code(self) -> grpc.StatusCode:
         """Return the status code of the last attempt, once the call is over."""
-        ended = self._ended()
+        ended = self._ended(asked="code")
         code: grpc.StatusCode = Code.OK if ended is None else ended.code()
         return code
 
     def details(self) -> str:
         """Return the details of the last attempt, once the call is over."""
-        ended = self._ended()
+        ended = self._ended(asked="details")
         return "answered locally" if ended is None else str(ended.details() or "")
 
     def debug_error_string(self) -> str:
         """Return what gRPC says for debugging, once the call is over."""
-        ended = self._ended()
+        ended = self._ended(asked="debug_error_string")
         return "" if ended is None else str(ended.debug_error_string() or "")
 
     def trailing_metadata(self) -> Any:
         """Return the trailing metadata of the last attempt, once the call is over."""
-        ended = self._ended()
+        ended = self._ended(asked="trailing_metadata")
         return () if ended is None else ended.trailing_metadata()
 
     def initial_metadata(self) -> Any:
@@ -142,12 +142,17 @@ class ProtectedCall(grpc.RpcError, grpc.Call, Future, Generic[T]):
         if not self._driver.when_finished(partial(fn, self)):
             fn(self)
 
-    def _ended(self, timeout: float | None = None) -> Any:
+    def _ended(self, timeout: float | None = None, asked: str = "code") -> Any:
         """Wait for the end, and return what knows about it; None is a local answer."""
         driver = self._driver
         with driver.changed:
-            if not driver.changed.wait_for(lambda: driver.finished, timeout):
+            if not driver.changed.wait_for(
+                lambda: driver.finished or _waits_for_its_reader(driver.attempt), timeout
+            ):
                 raise grpc.FutureTimeoutError
+            if not driver.finished:
+                # Raises `UsageError`: nobody else would bring about what it would wait for.
+                getattr(driver.attempt, asked)()
         return _end_of(driver, self._stack)
 
     def _raise_if_cancelled(self) -> None:
@@ -186,7 +191,7 @@ class ProtectedStream(ProtectedCall[T]):
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the end; a stream has no result, as in gRPC."""
-        self._ended(timeout)
+        self._ended(timeout, asked="result")
         return super().result() if not self._driver.execution.outcome.local else None
 
     def __iter__(self) -> Self:
@@ -196,8 +201,16 @@ class ProtectedStream(ProtectedCall[T]):
     def __next__(self) -> T:
         """Return the next message."""
         if self._attempt is not None:
-            return self._take(self._attempt)
+            try:
+                return self._take(self._attempt)
+            except grpc.RpcError:
+                self._driver.failed(self._attempt)
+                raise
         return self._first()
+
+    def next(self) -> T:
+        """Return the next message: gRPC's streams have this name for it too."""
+        return next(self)
 
     def _first(self) -> T:
         driver, attempt = self._driver, None
@@ -228,6 +241,18 @@ class ProtectedStream(ProtectedCall[T]):
         raise self._ended()
 
 
+def single_threaded(attempt: Any) -> bool:
+    """Tell whether an attempt is a stream that only goes on while it is read, and never calls back.
+
+    gRPC makes them where a channel has the experimental option `SingleThreadedUnaryStream`.
+    """
+    return type(attempt).__name__ == "_SingleThreadedRendezvous"
+
+
+def _waits_for_its_reader(attempt: Any) -> bool:
+    return single_threaded(attempt) and attempt.is_active()
+
+
 def _end_of(driver: Driver, stack: Stack) -> Any:
     """Return the object that knows how a call ended; None for a local answer."""
     outcome = driver.execution.outcome
@@ -237,6 +262,8 @@ def _end_of(driver: Driver, stack: Stack) -> Any:
         outcome.error = error_of(outcome, stack.name)
     if isinstance(outcome.error, grpc.Call):
         return error_of(outcome, stack.name)
+    if driver.attempt is not None and driver.attempt.cancelled():
+        return driver.attempt
     # Cancelled between two attempts, or the channel was closed meanwhile.
     details = str(outcome.error or "Locally cancelled by application!")
     return LocalError(details, code=outcome.code)

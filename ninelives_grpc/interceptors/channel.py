@@ -206,9 +206,20 @@ class UnaryUnary(UnaryResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[t
 
 
 class StreamUnary(UnaryResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[type-arg]
-    """A stream of requests, one response."""
+    """A stream of requests, one response; gRPC has another name for its first argument."""
 
     streams_requests = True
+
+    def __call__(self, request_iterator: Any, *rest: Any, **options: Any) -> Any:  # type: ignore[override] # noqa: D102
+        return super().__call__(request_iterator, *rest, **options)
+
+    def with_call(  # type: ignore[override] # noqa: D102
+        self, request_iterator: Any, *rest: Any, **options: Any
+    ) -> tuple[Any, grpc.Call]:
+        return super().with_call(request_iterator, *rest, **options)
+
+    def future(self, request_iterator: Any, *rest: Any, **options: Any) -> Any:  # type: ignore[override] # noqa: D102
+        return super().future(request_iterator, *rest, **options)
 
 
 class UnaryStream(StreamResponse, grpc.UnaryStreamMultiCallable):  # type: ignore[type-arg]
@@ -219,6 +230,9 @@ class StreamStream(StreamResponse, grpc.StreamStreamMultiCallable):  # type: ign
     """A stream of requests, a stream of responses."""
 
     streams_requests = True
+
+    def __call__(self, request_iterator: Any, *rest: Any, **options: Any) -> Any:  # type: ignore[override] # noqa: D102
+        return super().__call__(request_iterator, *rest, **options)
 
 
 class ProtectedChannel(grpc.Channel):
@@ -258,10 +272,12 @@ class ProtectedChannel(grpc.Channel):
         def make(channel: grpc.Channel) -> Any:
             return getattr(channel, kind)(method, *args, **kwargs)
 
-        stack = self._routes(method)
+        # gRPC takes bytes too.
+        name = method.decode() if isinstance(method, bytes) else method
+        stack = self._routes(name)
         if stack is None:
             return make(self._channel)
-        return protected(self._channel, make, method, stack, self._lifetime)
+        return protected(self._channel, make, name, stack, self._lifetime)
 
     def subscribe(
         self,

@@ -6,6 +6,7 @@ any. They meet under one reentrant lock a call; what the application registered 
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 from functools import partial
@@ -55,6 +56,11 @@ class Driver:
         self.finished = False
         self.lock: threading.RLock = parent.lock if parent else threading.RLock()
         self.changed = threading.Condition(self.lock)
+        # Later attempts begin in threads that know nothing of the caller's context.
+        self._context: contextvars.Context = (
+            parent._context if parent else contextvars.copy_context()
+        )
+        self._judged: Any = None
         self._stack = stack
         self._begin = begin
         self._parent = parent
@@ -97,7 +103,7 @@ class Driver:
                 return False
             self._abandon()
             self._finish()
-        self._report()
+        self._report_elsewhere()
         return True
 
     def drop(self) -> None:
@@ -127,21 +133,31 @@ class Driver:
         """
         with self.lock:
             self._reading = True
-        got = False
+        got = failed = False
         try:
             message = self.take(attempt)
             got = True
+        except grpc.RpcError:
+            failed = True
+            raise
         finally:
             with self.lock:
                 self._reading = False
                 if got and self.attempt is attempt:
                     self.execution.call.committed = True
                     self._first_message = self._stack.clock.now()
-                if self._ended_while_reading:
+                if failed or self._ended_while_reading:
+                    # gRPC may never report an attempt with a message that can not be read.
                     self._ended_while_reading = False
                     self._judge(attempt)
             self._report()
         return message
+
+    def failed(self, attempt: Any) -> None:
+        """Hear from who reads that an attempt has failed, which gRPC may never report."""
+        with self.lock:
+            self._judge(attempt)
+        self._report()
 
     def take(self, attempt: Any) -> Any:
         """Return the next message of an attempt, within the limits there are for that.
@@ -181,7 +197,7 @@ class Driver:
         first = self.attempt is None and self._parent is None
         self._started = clock.now()
         try:
-            attempt = self._begin(row)
+            attempt = self._begin(row) if first else self._context.run(self._begin, row)
         except Exception as error:
             if first:
                 self.execution.cancel(clock.now(), error)
@@ -194,6 +210,7 @@ class Driver:
         self.changed.notify_all()
         if attempt.add_callback(partial(self._ended, attempt)):
             return PENDING
+        self._judged = attempt
         return self.execution.settle(self._outcome(attempt), clock.now())
 
     def _follow(self, attempt: Any) -> None:
@@ -217,8 +234,9 @@ class Driver:
         self._report()
 
     def _judge(self, attempt: Any) -> None:
-        if attempt is not self.attempt or self.finished:
+        if attempt is not self.attempt or attempt is self._judged or self.finished:
             return
+        self._judged = attempt
         self._guard(lambda: self.execution.settle(self._outcome(attempt), self._stack.clock.now()))
 
     def _guard(self, decide: Callable[[], Step]) -> None:
@@ -338,6 +356,15 @@ class Driver:
         self._call_off()
         self._stay()
 
+    def _report_elsewhere(self) -> None:
+        """Tell the application in another thread: the caller may hold a lock that it takes."""
+        with self.lock:
+            calls_back = self.finished and not self._reported and self._callbacks
+        if calls_back:
+            scheduler.later(0.0, self._report)
+        else:
+            self._report()
+
     def _report(self) -> None:
         """Tell whom it concerns that it is over, once; the lock is not held."""
         parent = self._parent
@@ -345,6 +372,8 @@ class Driver:
             if not self.finished or self._reported:
                 return
             self._reported = True
+            # It refers to the requests.
+            self._begin = _never
             if parent is not None and not parent.finished and self in parent._branches:
                 parent._guard(lambda: parent._race(parent._branch_finished(self)))
             callbacks, self._callbacks = self._callbacks, []
@@ -358,6 +387,10 @@ class Driver:
                 callback()
             except Exception:
                 _LOGGER.exception("a callback of the application failed")
+
+
+def _never(_: Execution) -> None:
+    """Begin no attempt: the call is over."""
 
 
 def _nothing() -> None:

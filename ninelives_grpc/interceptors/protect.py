@@ -5,11 +5,12 @@ Wrapped channels and interceptors differ only in how they start an attempt.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.interceptors.answer import LocalAnswer
-from ninelives_grpc.interceptors.calls import ProtectedCall, ProtectedStream
+from ninelives_grpc.interceptors.calls import ProtectedCall, ProtectedStream, single_threaded
 from ninelives_grpc.interceptors.driver import Driver
 from ninelives_grpc.interceptors.watch import Watch
 from ninelives_grpc.outcome import Code
@@ -112,8 +113,15 @@ def _start(
         except BaseException as error:
             abandon(stack, execution, call.started, error)
             raise
-        Watch(stack, execution, started, streaming=streaming)
-        return started
+        if not single_threaded(started):
+            Watch(stack, execution, started, streaming=streaming)
+            return started
+        begin = partial(_same, started)
     driver = Driver(stack, execution, begin, streaming=streaming)
     driver.start(step)
     return ProtectedStream(stack, driver) if streaming else ProtectedCall(stack, driver)
+
+
+def _same(started: Any, _: Execution) -> Any:
+    """Begin with what has been started."""
+    return started

@@ -38,7 +38,7 @@ class Watch:
         self._reference = weakref.ref(started)
         self._finalizer: Any = None
         if streaming:
-            # A dropped single-threaded stream never calls back.
+            # A dropped stream that others have made an iterator never calls back.
             self._finalizer = weakref.finalize(
                 started, scheduler.later, 0.0, partial(self._settle, cancelled())
             )
