@@ -146,7 +146,7 @@ class ProtectedCall(grpc.RpcError, grpc.Call, Future, Generic[T]):
         """Wait for the end, and return what knows about it; None is a local answer."""
         driver = self._driver
         with driver.changed:
-            if not driver.changed.wait_for(
+            if not driver.wait_for(
                 lambda: driver.finished or _waits_for_its_reader(driver.attempt), timeout
             ):
                 raise grpc.FutureTimeoutError

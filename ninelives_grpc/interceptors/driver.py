@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from ninelives_grpc.stacks.execution import Execution
     from ninelives_grpc.stacks.stack import Stack
 
+_SLICE = 0.2
+"""Seconds after which a thread that waits looks again."""
 _LOGGER = logging.getLogger("ninelives_grpc")
 
 
@@ -118,11 +121,24 @@ class Driver:
             self._callbacks.append(callback)
             return True
 
+    def wait_for(self, happened: Callable[[], object], timeout: float | None = None) -> bool:
+        """Wait until something has happened; the lock is held. False if it has not in time.
+
+        In slices, as gRPC waits: a signal handler may cancel the call in this very thread between
+        a look and the wait, and nobody would notify it again.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        while not happened():
+            left = _SLICE if until is None else min(_SLICE, until - time.monotonic())
+            if left <= 0:
+                return False
+            self.changed.wait(timeout=left)
+        return True
+
     def next_attempt(self, after: Any) -> Any:
         """Wait for an attempt after the given one; None when the call ended without another."""
         with self.changed:
-            while self.attempt is after and not self.finished:
-                self.changed.wait()
+            self.wait_for(lambda: self.attempt is not after or self.finished)
             return None if self.attempt is after else self.attempt
 
     def read(self, attempt: Any) -> Any:

@@ -17,7 +17,6 @@ from .pairs import (
     every_kind,
     every_way,
     method_of,
-    one_attempt,
     request_streams,
     requests_of,
     response_streams,
@@ -197,7 +196,7 @@ def test_request_iterator_cancels_its_own_call(kind: RpcKind, channels: Any) -> 
 
 @every_way
 @every_kind
-@one_attempt
+@stacks
 def test_signal_handler_cancels_the_call_that_the_main_thread_waits_for(
     kind: RpcKind, channels: Any, backend: Backend, on_signal: Any
 ) -> None:

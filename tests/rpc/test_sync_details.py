@@ -260,3 +260,27 @@ def test_iterator_is_closed_when_its_call_is_over_and_kept(
 
         assert closed.wait(BRIEF)
         assert call.done()
+
+
+@every_way
+@every_kind
+@stacks
+def test_signal_handler_that_cancels_just_before_the_wait_is_heard(
+    kind: RpcKind, channels: Any, backend: Backend
+) -> None:
+    for channel in channels():
+        backend.visits.clear()
+        backend.plays(STALL)
+        call = start(channel, kind)
+        backend.wait_until_stalled()
+        inner = call._state.condition if hasattr(call, "_state") else call._driver.changed
+        wait = inner.wait
+
+        def interrupted(timeout: float | None = None, call: Any = call, wait: Any = wait) -> Any:
+            # As in a signal handler: by the very thread that is about to wait.
+            call.cancel()
+            return wait(timeout=timeout)
+
+        inner.wait = interrupted
+
+        assert in_time(call.result) == (grpc.FutureCancelledError, "")
