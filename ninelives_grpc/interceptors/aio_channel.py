@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import grpc
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from ninelives_grpc.call import Call
     from ninelives_grpc.routes import Routes
     from ninelives_grpc.stacks.stack import Stack
 
@@ -83,26 +85,14 @@ class ProtectedMethod:
         writes: Writes[Any] | None = None
         replay: AioReplay[Any] | None = None
 
-        def begin(row: Execution, now: float) -> Any:
-            inner = self._inner if row.target is None else self._on(row.target)
-            messages = request if replay is None else replay.attempt()
-            attempt = inner(
-                messages,
-                timeout=None if row.deadline is None else row.deadline - now,
-                metadata=call.metadata if call.attempts == 1 else aio_metadata(call),
-                credentials=credentials,
-                wait_for_ready=wait_for_ready,
-                compression=compression,
-            )
-            if replay is not None:
-                attempt.add_done_callback(messages.end)
-            return attempt
-
         try:
             step = execution.start(call.started)
             if streams and (driven or step is not ATTEMPT):
                 writes = Writes() if request is None else None
                 replay = AioReplay(request if writes is None else writes, call)
+            begin = partial(
+                self._begin, call, request, replay, credentials, wait_for_ready, compression
+            )
             first = None
             if step is ATTEMPT and not plan.races:
                 child = execution.child
@@ -127,6 +117,32 @@ class ProtectedMethod:
         if replay is not None and isinstance(started, aio_calls.StreamRequestMixin):
             started.feed(writes, replay)
         return started
+
+    def _begin(
+        self,
+        call: Call,
+        request: Any,
+        replay: AioReplay[Any] | None,
+        credentials: grpc.CallCredentials | None,
+        wait_for_ready: bool | None,
+        compression: grpc.Compression | None,
+        row: Execution,
+        now: float,
+    ) -> Any:
+        """Start an attempt; a closure would cost a cell for each of what it needs."""
+        inner = self._inner if row.target is None else self._on(row.target)
+        messages = request if replay is None else replay.attempt()
+        attempt = inner(
+            messages,
+            timeout=None if row.deadline is None else row.deadline - now,
+            metadata=call.metadata if call.attempts == 1 else aio_metadata(call),
+            credentials=credentials,
+            wait_for_ready=wait_for_ready,
+            compression=compression,
+        )
+        if replay is not None:
+            attempt.add_done_callback(messages.end)
+        return attempt
 
     def _pass(self, execution: Execution, started: Any) -> Any:
         """Watch the only attempt there can be, and return gRPC's own object of it."""

@@ -160,27 +160,30 @@ class UnaryResponse(ProtectedMethod):
         call = new_call(self._method, self._now(), timeout, metadata, message, self._lifetime)
         replay = Replay(request, call) if streams and plan.repeats else None
 
-        def attempt(row: Execution, now: float) -> Outcome:
-            inner = self._inner if row.target is None else self._on(row.target)
-            start = inner.with_call if with_call else inner
-            messages = request if replay is None else replay.attempt()
-            left = None if row.deadline is None else row.deadline - now
-            headers = call.metadata if call.attempts == 1 else request_metadata(call)
-            try:
-                value = start(messages, left, headers, *rest)
-            except grpc.RpcError as error:
-                return failed(error, 0.0)
-            finally:
-                if replay is not None:
-                    messages.end()
-            return Outcome(Kind.SUCCESS, Code.OK, 0.0, None, None, None, value)
-
+        given = (request, replay, with_call, rest)
         if replay is None:
-            return blocking(stack, plan, call, attempt)
+            return blocking(stack, plan, call, self._attempt, given)
         try:
-            return blocking(stack, plan, call, attempt)
+            return blocking(stack, plan, call, self._attempt, given)
         finally:
             replay.close()
+
+    def _attempt(self, call: Call, given: Any, row: Execution, now: float) -> Outcome:
+        """Make one attempt in this thread; a closure would cost a cell for each of `given`."""
+        request, replay, with_call, rest = given
+        inner = self._inner if row.target is None else self._on(row.target)
+        start = inner.with_call if with_call else inner
+        messages = request if replay is None else replay.attempt()
+        left = None if row.deadline is None else row.deadline - now
+        headers = call.metadata if call.attempts == 1 else request_metadata(call)
+        try:
+            value = start(messages, left, headers, *rest)
+        except grpc.RpcError as error:
+            return failed(error, 0.0)
+        finally:
+            if replay is not None:
+                messages.end()
+        return Outcome(Kind.SUCCESS, Code.OK, 0.0, None, None, None, value)
 
 
 class StreamResponse(ProtectedMethod):

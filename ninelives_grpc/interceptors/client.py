@@ -196,13 +196,14 @@ def _returns_at_once(continuation: Continuation) -> bool:
 
 def _block(stack: Stack, plan: Plan, call: Call, begin: Callable[[Execution], Any]) -> Any:
     """Make the call in this thread, and return gRPC's object of it, or the error."""
-
-    def attempt(row: Execution, _: float) -> Outcome:
-        ended = begin(row)
-        return outcome_of(ended, 0.0, ended)
-
     try:
-        outcome = blocking(stack, plan, call, attempt)
+        outcome = blocking(stack, plan, call, _attempt, begin)
     except grpc.RpcError as error:
         return error
     return LocalAnswer(outcome.value) if outcome.local else outcome.value
+
+
+def _attempt(_: Call, begin: Callable[[Execution], Any], row: Execution, now: float) -> Outcome:
+    del now
+    ended = begin(row)
+    return outcome_of(ended, 0.0, ended)

@@ -29,21 +29,33 @@ if TYPE_CHECKING:
 
 
 def blocking(
-    stack: Stack, plan: Plan, call: Call, attempt: Callable[[Execution, float], Outcome]
+    stack: Stack,
+    plan: Plan,
+    call: Call,
+    attempt: Callable[[Call, Any, Execution, float], Outcome],
+    given: Any,
 ) -> Outcome:
-    """Make the call in this thread, and return its outcome, or raise its error."""
+    """Make the call in this thread, and return its outcome, or raise its error.
+
+    Args:
+        stack: What protects it.
+        plan: The stack's plan for the method.
+        call: The call.
+        attempt: Makes an attempt, told the call, what is `given`, the row and the time.
+        given: What it needs besides.
+    """
     execution, clock, now = Execution(plan, call, call.deadline), stack.clock, call.started
     try:
         step = execution.start(now)
         if step is ATTEMPT and execution.child is None:
             # As `go_on` would, but this is the path of every call, and mostly all of it.
-            outcome = attempt(execution, now)
+            outcome = attempt(call, given, execution, now)
             ended = clock.now()
             outcome.duration = ended - now
             now = ended
             step = execution.settle(outcome, now)
         if step is not FINISH:
-            now = go_on(execution, step, attempt, clock, now)
+            now = go_on(execution, step, partial(attempt, call, given), clock, now)
     except BaseException as error:
         abandon(stack, execution, clock.now(), error)
         raise
