@@ -8,16 +8,20 @@ from collections import deque
 class RecentRanks:
     """Counts of the last ranks, as numbers from 0; the caller holds a lock."""
 
-    __slots__ = ("_counts", "_recent")
+    __slots__ = ("_counts", "_ranks", "_recent")
 
     def __init__(self, ranks: int, size: int = 256) -> None:
         """Keep `size` of them."""
-        self._counts = [0] * ranks
+        self._ranks = ranks
+        self._counts: list[int] = []
         self._recent: deque[int] = deque(maxlen=size)
 
     def add(self, number: int) -> None:
         """Note another one; the oldest is forgotten."""
         recent, counts = self._recent, self._counts
+        if not counts:
+            # Most bulkheads never look at a rank.
+            counts.extend([0] * self._ranks)
         if len(recent) == recent.maxlen:
             counts[recent[0]] -= 1
         recent.append(number)
