@@ -48,7 +48,7 @@ def test_stacks_are_listed_with_their_composition(desk, search):
 
     assert [stack.name for stack in answer.stacks] == ["search", "shop"]
     assert answer.stacks[0].expression == "Timeout(1.0) + Bulkhead(8)"
-    assert (answer.stacks[0].policies, answer.stacks[0].parameters) == (2, 8)
+    assert (answer.stacks[0].policies, answer.stacks[0].parameters) == (2, 10)
     assert answer.total == 2
 
 

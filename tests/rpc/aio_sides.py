@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
 STACKS: Mapping[str, Callable[[], Any]] = {
     "one-attempt": lambda: Bulkhead(8) + CircuitBreaker(),
-    "retry": lambda: Bulkhead(8) + Retry() + CircuitBreaker(),
-    "timed": lambda: Timeout(60) + Bulkhead(8) + CircuitBreaker(),
+    "timeout-retry": lambda: Timeout(60) + Bulkhead(8) + Retry() + CircuitBreaker(),
 }
 """Stacks in which nothing acts, by the ways in which a call is followed."""
 WAYS = ("wrap", "interceptor")

@@ -44,6 +44,27 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _connections_of_their_own() -> Iterator[None]:
+    """Keep channels apart.
+
+    gRPC lets channels to the same address share a connection, and its back-off. Thousands of
+    servers come and go in these tests, and now and then one gets the port of another that is gone.
+    """
+    option = ("grpc.use_local_subchannel_pool", 1)
+
+    def apart(make: Callable[..., Any]) -> Callable[..., Any]:
+        def insecure_channel(target: str, options: Any = None, *rest: Any, **more: Any) -> Any:
+            return make(target, (*(options or ()), option), *rest, **more)
+
+        return insecure_channel
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grpc, "insecure_channel", apart(grpc.insecure_channel))
+        patch.setattr(grpc.aio, "insecure_channel", apart(grpc.aio.insecure_channel))
+        yield
+
+
 @pytest.fixture(scope="session")
 def loop() -> Iterator[LoopThread]:
     """An event loop in another thread, for asyncio clients and servers that sync code drives."""

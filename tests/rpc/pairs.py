@@ -61,8 +61,7 @@ PROTECTED: dict[str, Callable[[grpc.Channel, Stack], grpc.Channel]] = {
     "interceptor": intercepted,
 }
 ONE_ATTEMPT = pytest.param(lambda: Bulkhead(8) + CircuitBreaker(), id="one-attempt")
-REPEATED = pytest.param(lambda: Bulkhead(8) + Retry() + CircuitBreaker(), id="retry")
-TIMED = pytest.param(
+REPEATED = pytest.param(
     lambda: Timeout(60.0) + Bulkhead(8) + Retry() + CircuitBreaker(), id="timeout-retry"
 )
 
@@ -71,7 +70,7 @@ every_kind = pytest.mark.parametrize("kind", RpcKind)
 request_streams = pytest.mark.parametrize("kind", [RpcKind.STREAM_UNARY, RpcKind.STREAM_STREAM])
 response_streams = pytest.mark.parametrize("kind", [RpcKind.UNARY_STREAM, RpcKind.STREAM_STREAM])
 unary_responses = pytest.mark.parametrize("kind", [RpcKind.UNARY_UNARY, RpcKind.STREAM_UNARY])
-stacks = pytest.mark.parametrize("policies", [ONE_ATTEMPT, REPEATED, TIMED])
+stacks = pytest.mark.parametrize("policies", [ONE_ATTEMPT, REPEATED])
 one_attempt = pytest.mark.parametrize("policies", [ONE_ATTEMPT])
 
 

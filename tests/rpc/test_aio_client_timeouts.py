@@ -41,8 +41,8 @@ SOON = (("grpc.initial_reconnect_backoff_ms", 10), ("grpc.min_reconnect_backoff_
 DEAF = Play(reads=0, messages=0, stalls=True)
 """Neither reads nor answers."""
 styles = pytest.mark.parametrize("style", [Style.ITERATE, Style.READ_WRITE])
-untimed = pytest.mark.parametrize("policies", ["one-attempt", "retry"])
-unrepeated = pytest.mark.parametrize("policies", ["one-attempt", "timed"])
+untimed = pytest.mark.parametrize("policies", ["one-attempt"])
+unrepeated = pytest.mark.parametrize("policies", ["one-attempt"])
 """Stacks that do not make another attempt when there is no connection."""
 
 

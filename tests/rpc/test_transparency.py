@@ -142,7 +142,11 @@ def test_cancelled_call_says_the_same_as_on_a_bare_channel(
         backend.plays(Play(initial=HEADERS, messages=0, stalls=True))
         call = _start(channel, kind, timeout=PATIENCE)
         backend.wait_until_stalled(len(stories) + 1)
-        stories.append(_story(call, kind, call.cancel))
+        story = _story(call, kind, call.cancel)
+        if kind is RpcKind.UNARY_UNARY:
+            # They come with its end, which gRPC hears of some time after it was cancelled.
+            del story["headers"]
+        stories.append(story)
         backend.wait_until_gone(len(stories))
 
     assert stories[1] == stories[0]
