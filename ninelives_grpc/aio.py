@@ -18,16 +18,19 @@ if TYPE_CHECKING:
 __all__ = ["client_interceptors", "server_interceptor", "wrap_channel"]
 
 
-def client_interceptors(protection: Stack | Routes) -> list[aio.ClientInterceptor]:
+def client_interceptors(
+    protection: Stack | Routes, *, target: str = ""
+) -> list[aio.ClientInterceptor]:
     """Return interceptors for `grpc.aio.insecure_channel(target, interceptors=…)`.
 
     Args:
         protection: A stack for all methods, or `Routes` from methods to stacks.
+        target: Where the channel leads, which an interceptor can not see: calls are counted by it.
 
     Raises:
         ConfigError: A stack has a policy that an interceptor can not carry out; says which.
     """
-    return [] if disabled() else interceptors(client_routes(protection))
+    return [] if disabled() else interceptors(client_routes(protection), target)
 
 
 def server_interceptor(protection: Stack | Routes) -> AioServerInterceptor:

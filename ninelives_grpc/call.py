@@ -41,14 +41,23 @@ class Method:
         side: Whether it is called or served here, or is no RPC at all.
         idempotent: Whether it is known that repeating a call does no harm: told so, or, of a method
             that is called, marked `idempotency_level` in its `.proto`.
+        target: Where the channel leads by which it is called, "" if that is not known.
     """
 
-    __slots__ = ("idempotent", "name", "side")
+    __slots__ = ("idempotent", "name", "side", "target")
 
-    def __init__(self, name: str, *, side: Side = Side.FUNCTION, idempotent: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        side: Side = Side.FUNCTION,
+        idempotent: bool = False,
+        target: str = "",
+    ) -> None:
         """Name a method; the name may be in the wire's form."""
         self.name = name.removeprefix("/")
         self.side = side
+        self.target = target
         self.idempotent = idempotent or (side is Side.CLIENT and marked_idempotent(self.name))
 
     def __repr__(self) -> str:

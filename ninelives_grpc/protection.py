@@ -22,16 +22,17 @@ if TYPE_CHECKING:
     from ninelives_grpc.stacks.stack import Stack
 
 
-def client_interceptors(protection: Stack | Routes) -> list[ClientInterceptor]:
+def client_interceptors(protection: Stack | Routes, *, target: str = "") -> list[ClientInterceptor]:
     """Return interceptors for `grpc.intercept_channel(channel, *client_interceptors(stack))`.
 
     Args:
         protection: A stack for all methods, or `Routes` from methods to stacks.
+        target: Where the channel leads, which an interceptor can not see: calls are counted by it.
 
     Raises:
         ConfigError: A stack has a policy that an interceptor can not carry out; says which.
     """
-    return [] if disabled() else [ClientInterceptor(client_routes(protection))]
+    return [] if disabled() else [ClientInterceptor(client_routes(protection), target)]
 
 
 def server_interceptor(protection: Stack | Routes) -> ServerInterceptor:
@@ -47,15 +48,19 @@ def server_interceptor(protection: Stack | Routes) -> ServerInterceptor:
 
 
 @overload
-def wrap_channel(channel: grpc.Channel, protection: Stack | Routes) -> grpc.Channel: ...
+def wrap_channel(
+    channel: grpc.Channel, protection: Stack | Routes, *, target: str = ""
+) -> grpc.Channel: ...
 
 
 @overload
-def wrap_channel(channel: grpc.aio.Channel, protection: Stack | Routes) -> grpc.aio.Channel: ...
+def wrap_channel(
+    channel: grpc.aio.Channel, protection: Stack | Routes, *, target: str = ""
+) -> grpc.aio.Channel: ...
 
 
 def wrap_channel(
-    channel: grpc.Channel | grpc.aio.Channel, protection: Stack | Routes
+    channel: grpc.Channel | grpc.aio.Channel, protection: Stack | Routes, *, target: str = ""
 ) -> grpc.Channel | grpc.aio.Channel:
     """Return a channel, sync or asyncio like the given one, whose calls pass through a stack.
 
@@ -66,6 +71,7 @@ def wrap_channel(
     Args:
         channel: The channel to protect.
         protection: A stack for all methods, or `Routes` from methods to stacks.
+        target: Where the channel leads, which gRPC does not tell: calls are counted by it.
 
     Raises:
         ConfigError: It is not a channel.
@@ -77,5 +83,5 @@ def wrap_channel(
         return channel
     routes = client_routes(protection)
     if isinstance(channel, grpc.aio.Channel):
-        return ProtectedAioChannel(channel, routes)
-    return ProtectedChannel(channel, routes)
+        return ProtectedAioChannel(channel, routes, target)
+    return ProtectedChannel(channel, routes, target)

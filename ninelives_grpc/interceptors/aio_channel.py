@@ -46,14 +46,19 @@ class ProtectedMethod:
     stack: Stack
 
     def __init__(
-        self, channel: aio.Channel, make: Make, method: str, stack: Stack, lifetime: Lifetime
+        self,
+        channel: aio.Channel,
+        make: Make,
+        method: Method,
+        stack: Stack,
+        lifetime: Lifetime,
     ) -> None:
         """Protect one method of a channel."""
         self.stack = stack
         self._lifetime = lifetime
-        self._method = Method(method, side=Side.CLIENT)
+        self._method = method
         streams = self.streams_requests or self.passed is not None
-        self._plan = stack.plan.of_method(self._method, streams=streams)
+        self._plan = stack.plan.of_method(method, streams=streams)
         self._inner = make(channel)
         self._make = make
         self._loop: asyncio.AbstractEventLoop = channel._loop  # type: ignore[attr-defined]
@@ -192,10 +197,11 @@ class StreamStream(ProtectedMethod, aio.StreamStreamMultiCallable):  # type: ign
 class ProtectedAioChannel(aio.Channel):
     """A channel whose calls pass through stacks; everything else is the channel's own."""
 
-    def __init__(self, channel: aio.Channel, routes: Routes) -> None:
-        """Wrap a channel; closing either closes both."""
+    def __init__(self, channel: aio.Channel, routes: Routes, target: str) -> None:
+        """Wrap a channel that leads to a target; closing either closes both."""
         self._channel = channel
         self._routes = routes
+        self._target = target
         self._lifetime = Lifetime()
 
     def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
@@ -229,7 +235,8 @@ class ProtectedAioChannel(aio.Channel):
         stack = self._routes(method)
         if stack is None:
             return make(self._channel)
-        return protected(self._channel, make, method, stack, self._lifetime)
+        called = Method(method, side=Side.CLIENT, target=self._target)
+        return protected(self._channel, make, called, stack, self._lifetime)
 
     async def close(self, grace: float | None = None) -> None:
         """Close the channel; calls that are not done within the grace period are cancelled."""

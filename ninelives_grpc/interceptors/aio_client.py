@@ -40,13 +40,13 @@ class Adapter:
     streams: ClassVar[bool] = True
     """Whether their calls stream in either direction."""
 
-    def __init__(self, routes: Routes) -> None:
-        """Route by method.
+    def __init__(self, routes: Routes, target: str) -> None:
+        """Route by method, on a channel that leads to a target.
 
         Raises:
             ConfigError: A stack chooses the channel, which an interceptor can not.
         """
-        self._known = Known(routes, streams=self.streams)
+        self._known = Known(routes, target, streams=self.streams)
 
     async def _intercept(
         self,
@@ -167,13 +167,13 @@ class StreamStreamInterceptor(Adapter, aio.StreamStreamClientInterceptor):
         )
 
 
-def interceptors(routes: Routes) -> list[aio.ClientInterceptor]:
-    """Return the four interceptors."""
+def interceptors(routes: Routes, target: str) -> list[aio.ClientInterceptor]:
+    """Return the four interceptors for a channel that leads to a target."""
     return [
-        UnaryUnaryInterceptor(routes),
-        UnaryStreamInterceptor(routes),
-        StreamUnaryInterceptor(routes),
-        StreamStreamInterceptor(routes),
+        UnaryUnaryInterceptor(routes, target),
+        UnaryStreamInterceptor(routes, target),
+        StreamUnaryInterceptor(routes, target),
+        StreamStreamInterceptor(routes, target),
     ]
 
 

@@ -41,14 +41,19 @@ class ProtectedMethod:
     stack: Stack
 
     def __init__(
-        self, channel: grpc.Channel, make: Make, method: str, stack: Stack, lifetime: Lifetime
+        self,
+        channel: grpc.Channel,
+        make: Make,
+        method: Method,
+        stack: Stack,
+        lifetime: Lifetime,
     ) -> None:
         """Protect one method of a channel."""
         self.stack = stack
         self._lifetime = lifetime
-        self._method = Method(method, side=Side.CLIENT)
+        self._method = method
         streams = self.streams_requests or self.streams_responses
-        self._plan = stack.plan.of_method(self._method, streams=streams)
+        self._plan = stack.plan.of_method(method, streams=streams)
         self._inner = make(channel)
         self._make = make
         self._now = stack.clock.now
@@ -241,10 +246,11 @@ class StreamStream(StreamResponse, grpc.StreamStreamMultiCallable):  # type: ign
 class ProtectedChannel(grpc.Channel):
     """A channel whose calls pass through stacks; everything else is the channel's own."""
 
-    def __init__(self, channel: grpc.Channel, routes: Routes) -> None:
-        """Wrap a channel; closing either closes both."""
+    def __init__(self, channel: grpc.Channel, routes: Routes, target: str) -> None:
+        """Wrap a channel that leads to a target; closing either closes both."""
         self._channel = channel
         self._routes = routes
+        self._target = target
         self._lifetime = Lifetime()
 
     def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
@@ -280,7 +286,8 @@ class ProtectedChannel(grpc.Channel):
         stack = self._routes(name)
         if stack is None:
             return make(self._channel)
-        return protected(self._channel, make, name, stack, self._lifetime)
+        called = Method(name, side=Side.CLIENT, target=self._target)
+        return protected(self._channel, make, called, stack, self._lifetime)
 
     def subscribe(
         self,

@@ -50,7 +50,7 @@ class Details(NamedTuple):
 class Known:
     """The methods that calls have come for, and what protects them, found once each."""
 
-    def __init__(self, routes: Routes, *, streams: bool) -> None:
+    def __init__(self, routes: Routes, target: str, *, streams: bool) -> None:
         """Begin without any; `streams` if the methods stream in either direction.
 
         Raises:
@@ -59,6 +59,7 @@ class Known:
         for stack in routes.stacks:
             refuse_targets(stack)
         self._routes = routes
+        self._target = target
         self._streams = streams
         self._found: dict[Any, Route] = {}
 
@@ -69,7 +70,8 @@ class Known:
             if len(self._found) >= _MAX_METHODS:
                 self._found.clear()
             name = path.decode() if isinstance(path, bytes) else path
-            stack, method = self._routes(name), Method(name, side=Side.CLIENT)
+            stack = self._routes(name)
+            method = Method(name, side=Side.CLIENT, target=self._target)
             plan = None if stack is None else stack.plan.of_method(method, streams=self._streams)
             found = self._found[path] = (method, stack, plan)
         return found
@@ -83,13 +85,14 @@ class ClientInterceptor(
 ):
     """Takes calls of all four kinds through the stack that their method is routed to."""
 
-    def __init__(self, routes: Routes) -> None:
-        """Route by method.
+    def __init__(self, routes: Routes, target: str = "") -> None:
+        """Route by method, on a channel that leads to a target.
 
         Raises:
             ConfigError: A stack chooses the channel, which an interceptor can not.
         """
-        self._unary, self._streams = Known(routes, streams=False), Known(routes, streams=True)
+        self._unary = Known(routes, target, streams=False)
+        self._streams = Known(routes, target, streams=True)
 
     def intercept_unary_unary(
         self, continuation: Continuation, client_call_details: Any, request: Any

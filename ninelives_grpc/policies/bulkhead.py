@@ -228,16 +228,10 @@ class BulkheadGate(Gate[Bulkhead]):
             return self._refuse(call, now, 0.0)
         if loser is not None:
             loser.notify()
-        self._emitter.emit(
-            BulkheadQueued(
-                stack=self.stack,
-                policy=self.name,
-                method=call.method.name,
-                at=now,
-                in_flight=in_flight,
-                queued=queued,
+        if self._emitter.count(self.name, BulkheadQueued):
+            self._emitter.publish(
+                BulkheadQueued(**self._about(call, now), in_flight=in_flight, queued=queued)
             )
-        )
         return place
 
     def _line_up(self, policy: Bulkhead, place: Place) -> Place | None:
@@ -278,34 +272,27 @@ class BulkheadGate(Gate[Bulkhead]):
         self._queue[:] = [place for place in self._queue if place is not wait]
 
     def _report(self, call: Call, now: float, in_flight: int) -> None:
-        self._emitter.emit(
-            BulkheadAcquired(
-                stack=self.stack,
-                policy=self.name,
-                method=call.method.name,
-                at=now,
-                in_flight=in_flight,
-            )
-        )
+        self._emitter.publish(BulkheadAcquired(**self._about(call, now), in_flight=in_flight))
 
     def _refuse(self, call: Call, now: float, waited: float) -> Refusal:
-        self._emitter.emit(
-            BulkheadRefused(
-                stack=self.stack,
-                policy=self.name,
-                method=call.method.name,
-                at=now,
-                in_flight=self.in_flight,
-                queued=len(self._queue),
-                waited=waited,
+        limit, queued = self.policy.max_concurrent, len(self._queue)
+        if self._emitter.count(self.name, BulkheadRefused):
+            reason = "waited" if waited else "queue_full" if self.policy.max_queue else "full"
+            self._emitter.publish(
+                BulkheadRefused(
+                    **self._about(call, now),
+                    reason=reason,
+                    in_flight=self.in_flight,
+                    limit=limit,
+                    queued=queued,
+                    waited=waited,
+                )
             )
-        )
-        limit = self.policy.max_concurrent
         details = f"bulkhead {self.path} is full: {limit} calls run at once"
         if waited:
             details += f", and none ended in {waited:.3g} s"
         # Places become free at limit / mean duration a second, and those who wait go first.
-        retry_after = self._mean * (len(self._queue) + 1) / limit
+        retry_after = self._mean * (queued + 1) / limit
         return Refusal(self.name, details, retry_after=retry_after)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ninelives_grpc.errors import LocalError
 from ninelives_grpc.outcome import Code, Kind, Outcome
@@ -41,6 +41,20 @@ class Happened(StrEnum):
     RECLAIMED = "reclaimed"
 
 
+class Opening(NamedTuple):
+    """What opened a circuit."""
+
+    reason: str
+    calls: int
+    failures: int
+    slow: int
+
+    @property
+    def failure_rate(self) -> float:
+        """Share of those calls that failed, 0..1."""
+        return self.failures / self.calls if self.calls else 0.0
+
+
 class CircuitPermit(Permit):
     """Leave that remembers when it was given.
 
@@ -67,6 +81,7 @@ class Circuit:
         generation: Counts the changes of state, so that late outcomes are told from current ones.
         open_until: When the next probe may go, while open.
         cause: What the failure that opened it said.
+        opening: What was judged when it opened last.
         window: Recent outcomes, while closed.
         permit: What attempts get while it is closed; another one after each change of state.
         run: Failures in a row.
@@ -79,10 +94,10 @@ class Circuit:
         "_probe_slow",
         "_probes_done",
         "cause",
-        "failure_rate",
         "generation",
         "key",
         "open_until",
+        "opening",
         "permit",
         "probes",
         "run",
@@ -95,7 +110,7 @@ class Circuit:
         self.state = State.CLOSED
         self.generation = 0
         self.open_until = 0.0
-        self.failure_rate = 0.0
+        self.opening = Opening("", 0, 0, 0)
         self.cause: LocalError | None = None
         self.window: OutcomeWindow = (
             TimeWindow(policy.window_size, policy.window_age)
@@ -161,8 +176,9 @@ class Circuit:
         failed = kind is Kind.FAILURE
         self.run = self.run + 1 if failed else 0
         self.window.add(now, failed, slow)
-        if (failed or slow) and self._tripped(policy, now):
-            self._open(policy, outcome, now, happened)
+        opening = self._tripped(policy, now) if failed or slow else None
+        if opening is not None:
+            self._open(policy, opening, outcome, now, happened)
 
     def record(
         self, policy: CircuitBreaker, permit: Permit, outcome: Outcome, kind: Kind, now: float
@@ -191,20 +207,21 @@ class Circuit:
             return max(0.0, self.open_until - now)
         return policy.open_duration
 
-    def _tripped(self, policy: CircuitBreaker, now: float) -> bool:
+    def _tripped(self, policy: CircuitBreaker, now: float) -> Opening | None:
         limit = policy.consecutive_failures
         calls, failures, slow = self.window.tally(now)
-        self.failure_rate = failures / calls if calls else 0.0
         if limit is not None and self.run >= limit:
-            return True
+            return Opening("consecutive_failures", self.run, self.run, slow)
         if calls < policy.minimum_calls:
-            return False
+            return None
         z = policy.confidence
         if wilson_lower_bound(failures, calls, z) > policy.failure_rate_threshold:
-            return True
+            return Opening("failure_rate", calls, failures, slow)
         if policy.slow_call_duration is None:
-            return False
-        return wilson_lower_bound(slow, calls, z) > policy.slow_call_rate_threshold
+            return None
+        if wilson_lower_bound(slow, calls, z) > policy.slow_call_rate_threshold:
+            return Opening("slow_call_rate", calls, failures, slow)
+        return None
 
     def _judge_probe(
         self,
@@ -219,17 +236,19 @@ class Circuit:
         self._probe_failures += failed
         self._probe_slow += slow
         permits = policy.half_open_permits
-        if self._probes_are_bad(policy):
-            self.failure_rate = self._probe_failures / self._probes_done
-            self._open(policy, outcome, now, happened)
+        opening = self._bad_probes(policy)
+        if opening is not None:
+            self._open(policy, opening, outcome, now, happened)
         elif self._probes_done >= permits:
             self._close(now, happened)
 
-    def _probes_are_bad(self, policy: CircuitBreaker) -> bool:
+    def _bad_probes(self, policy: CircuitBreaker) -> Opening | None:
         permits, failures, slow = policy.half_open_permits, self._probe_failures, self._probe_slow
-        return (failures > 0 and failures / permits >= policy.failure_rate_threshold) or (
-            slow > 0 and slow / permits >= policy.slow_call_rate_threshold
-        )
+        if failures > 0 and failures / permits >= policy.failure_rate_threshold:
+            return Opening("probe_failures", self._probes_done, failures, slow)
+        if slow > 0 and slow / permits >= policy.slow_call_rate_threshold:
+            return Opening("probe_slowness", self._probes_done, failures, slow)
+        return None
 
     def _reclaim(self, policy: CircuitBreaker, now: float, happened: list[Happened]) -> None:
         """Count probes that never reported back as failed, and see whether so many do by now."""
@@ -240,10 +259,10 @@ class Circuit:
             happened.append(Happened.RECLAIMED)
             self._judge_probe(policy, True, False, None, now, happened)  # noqa: FBT003
         # Fewer permits, or another threshold, may decide without another probe.
-        if self._probes_done and self._probes_are_bad(policy):
-            self.failure_rate = self._probe_failures / self._probes_done
+        opening = self._bad_probes(policy) if self._probes_done else None
+        if opening is not None:
             cause = self.cause
-            self._open(policy, None, now, happened)
+            self._open(policy, opening, None, now, happened)
             self.cause = cause
         elif self._probes_done >= policy.half_open_permits:
             self._close(now, happened)
@@ -254,8 +273,14 @@ class Circuit:
         happened.append(Happened.CLOSED)
 
     def _open(
-        self, policy: CircuitBreaker, outcome: Outcome | None, now: float, happened: list[Happened]
+        self,
+        policy: CircuitBreaker,
+        opening: Opening,
+        outcome: Outcome | None,
+        now: float,
+        happened: list[Happened],
     ) -> None:
+        self.opening = opening
         closed_at = self._closed_at
         if closed_at is not None and now - closed_at >= policy.healthy_after:
             self._openings = 0

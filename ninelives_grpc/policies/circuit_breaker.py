@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -339,34 +339,35 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
 
     def _report(self, circuit: Circuit, happened: list[Happened], now: float, method: str) -> None:
         for what in happened:
-            about = {"stack": self.stack, "policy": self.name, "method": method}
+            about: dict[str, Any] = {
+                "stack": self.stack,
+                "policy": self.name,
+                "method": method,
+                "at": now,
+                "key": circuit.key,
+            }
             event: events.Event
             if what is Happened.OPENED:
-                event = events.CircuitOpened(
-                    **about,
-                    at=now,
-                    key=circuit.key,
-                    duration=circuit.open_until - now,
-                    failure_rate=circuit.failure_rate,
-                    cause=str(circuit.cause or "a probe did not report back"),
-                )
+                event = _opened(about, circuit, now)
+            elif what is Happened.CLOSED:
+                event = events.CircuitClosed(**about, probes=self.policy.half_open_permits)
             else:
-                event = _PLAIN[what](**about, at=now, key=circuit.key)
+                event = _PLAIN[what](**about)
             self._emitter.emit(event)
 
     def _refuse(self, policy: CircuitBreaker, circuit: Circuit, call: Call, now: float) -> Refusal:
         forced = policy.mode is Mode.OPEN
         retry_after = None if forced else circuit.retry_after(policy, now)
-        self._emitter.emit(
-            events.CircuitRefused(
-                stack=self.stack,
-                policy=self.name,
-                method=call.method.name,
-                at=now,
-                key=circuit.key,
-                retry_after=retry_after or 0.0,
+        if self._emitter.count(self.name, events.CircuitRefused):
+            self._emitter.publish(
+                events.CircuitRefused(
+                    **self._about(call, now),
+                    reason="forced_open" if forced else str(circuit.state),
+                    key=circuit.key,
+                    retry_after=retry_after or 0.0,
+                    cause="" if forced else str(circuit.cause or ""),
+                )
             )
-        )
         name = f"{self.path} for {circuit.key}" if circuit.key else self.path
         details = f"circuit {name} is {'forced open' if forced else circuit.state}"
         if circuit.cause is not None and not forced:
@@ -380,11 +381,22 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
         )
 
 
-_PLAIN: dict[
-    Happened,
-    type[events.CircuitHalfOpened | events.CircuitClosed | events.ProbeReclaimed],
-] = {
+_PLAIN: dict[Happened, type[events.CircuitHalfOpened | events.ProbeReclaimed]] = {
     Happened.HALF_OPENED: events.CircuitHalfOpened,
-    Happened.CLOSED: events.CircuitClosed,
     Happened.RECLAIMED: events.ProbeReclaimed,
 }
+
+
+def _opened(about: dict[str, Any], circuit: Circuit, now: float) -> events.CircuitOpened:
+    opening, cause = circuit.opening, circuit.cause
+    return events.CircuitOpened(
+        **about,
+        reason=opening.reason,
+        duration=circuit.open_until - now,
+        calls=opening.calls,
+        failures=opening.failures,
+        slow=opening.slow,
+        failure_rate=opening.failure_rate,
+        code="UNKNOWN" if cause is None else cause.code().name,
+        cause=str(cause or "a probe did not report back"),
+    )

@@ -242,16 +242,10 @@ class FaultGate(Gate[Fault]):
     def _note(self, call: Call, delay: float, code: FaultCode | None, now: float) -> None:
         with self._lock:
             self.injected += 1
-        self._emitter.emit(
-            FaultInjected(
-                stack=self.stack,
-                policy=self.name,
-                method=call.method.name,
-                at=now,
-                delay=delay,
-                code=code or "",
+        if self._emitter.count(self.name, FaultInjected):
+            self._emitter.publish(
+                FaultInjected(**self._about(call, now), delay=delay, code=code or "")
             )
-        )
 
     def _failure(self, code: FaultCode, waited: float) -> Injected:
         return Injected(self._error(code), waited)

@@ -201,23 +201,26 @@ class HedgeFlow(Gate[Hedge]):
         """Say that a hedge was due, and was not made."""
         with self._lock:
             self.refused += 1
-        self._emitter.emit(HedgeRefused(**self._about(call, now), reason=reason))
+        if self._emitter.count(self.name, HedgeRefused):
+            self._emitter.publish(HedgeRefused(**self._about(call, now), reason=reason))
 
     def start(self, hedging: Hedging, call: Call, number: int, code: str, now: float) -> None:
         """Say that a hedge starts."""
         hedging.paid = False
         with self._lock:
             self.started += 1
-        after = now - hedging.began
-        self._emitter.emit(
-            HedgeStarted(**self._about(call, now), hedge=number, after=after, code=code)
-        )
+        if self._emitter.count(self.name, HedgeStarted):
+            after = now - hedging.began
+            self._emitter.publish(
+                HedgeStarted(**self._about(call, now), hedge=number, after=after, code=code)
+            )
 
     def win(self, call: Call, number: int, now: float) -> None:
         """Say that a hedge answered first."""
         with self._lock:
             self.won += 1
-        self._emitter.emit(HedgeWon(**self._about(call, now), hedge=number))
+        if self._emitter.count(self.name, HedgeWon):
+            self._emitter.publish(HedgeWon(**self._about(call, now), hedge=number))
 
     def state(self, now: float) -> dict[str, Value]:
         """Return the delay, where it is learned that of the last call, and what came of it."""
@@ -246,6 +249,3 @@ class HedgeFlow(Gate[Hedge]):
             budget.fail()
         if budget.counts_calls:
             budget.end()
-
-    def _about(self, call: Call, now: float) -> dict[str, Any]:
-        return {"stack": self.stack, "policy": self.name, "method": call.method.name, "at": now}

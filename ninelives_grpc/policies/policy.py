@@ -23,6 +23,7 @@ from ninelives_grpc.stacks.algebra import Expression
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ninelives_grpc.call import Call
     from ninelives_grpc.events import Emitter
     from ninelives_grpc.parameters import Spec, Value
 
@@ -219,6 +220,16 @@ class Live(Generic[P]):
             field = error.path.partition(".")[2]
             path = f"{self.path}/{field}" if field else self.path
             raise ConfigError(error.message, path=path) from None
+
+    def _about(self, call: Call, now: float) -> dict[str, Any]:
+        """Return what all events have that concern a call."""
+        return {
+            "stack": self.stack,
+            "policy": self.name,
+            "method": call.method.name,
+            "at": now,
+            "attempt": call.attempts,
+        }
 
     def _announce(self, change: Change, by: str, reason: str) -> None:
         name = change.path.rpartition("/")[2]

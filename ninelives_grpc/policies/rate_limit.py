@@ -161,12 +161,13 @@ class RateLimitGate(Gate[RateLimit]):
             turn = None
             if delay <= policy.max_wait and (deadline is None or now + delay < deadline):
                 turn = Turn(now, now + delay, due, amount)
-            verdict, event = self._too_early(policy, call, now, delay, turn, key)
-        self._emitter.emit(event)
+            verdict = self._too_early(policy, now, turn)
+        heavy = amount > policy.burst
+        self._report(policy, verdict, call, now, delay, key, heavy)
         if verdict is not None:
             return verdict
         # Heavier than the whole burst: no wait would help.
-        retry_after = None if amount > policy.burst else delay
+        retry_after = None if heavy else delay
         details = f"rate limit {self.path} of {policy.rate:g} calls a second is used up"
         if key:
             details += f" for {key!r}"
@@ -229,17 +230,45 @@ class RateLimitGate(Gate[RateLimit]):
             and call.rank[0] is Priority.CRITICAL
         )
 
-    def _too_early(
-        self, policy: RateLimit, call: Call, now: float, delay: float, turn: Turn | None, key: str
-    ) -> tuple[Permit | Turn | None, Event]:
-        about = {"stack": self.stack, "policy": self.name, "method": call.method.name}
+    def _too_early(self, policy: RateLimit, now: float, turn: Turn | None) -> Permit | Turn | None:
+        """Let a call that is too early through, or let it wait, or neither; the lock is held."""
         if policy.enforced < 1.0 and random.random() >= policy.enforced:
             self.exceeded += 1
-            return PERMIT, RateLimitExceeded(**about, at=now, key=key, retry_after=delay)
+            return PERMIT
         if turn is not None:
             turn.due.at = max(turn.due.at, now) + turn.amount / policy.rate
             turn.due.turns += 1
             turn.number = turn.due.turns
-            return turn, RateLimitDelayed(**about, at=now, key=key, delay=delay)
+            return turn
         self.refused += 1
-        return None, RateLimitRefused(**about, at=now, key=key, retry_after=delay)
+        return None
+
+    def _report(
+        self,
+        policy: RateLimit,
+        verdict: Permit | Turn | None,
+        call: Call,
+        now: float,
+        delay: float,
+        key: str,
+        heavy: bool,
+    ) -> None:
+        kind: type[Event] = RateLimitExceeded
+        if verdict is not PERMIT:
+            kind = RateLimitRefused if verdict is None else RateLimitDelayed
+        if not self._emitter.count(self.name, kind):
+            return
+        about = self._about(call, now) | {"key": key}
+        if verdict is PERMIT:
+            event: Event = RateLimitExceeded(**about, retry_after=delay)
+        elif verdict is not None:
+            event = RateLimitDelayed(**about, delay=delay)
+        else:
+            event = RateLimitRefused(
+                **about,
+                reason="too_heavy" if heavy else "rate",
+                retry_after=delay,
+                rate=policy.rate,
+                burst=policy.burst,
+            )
+        self._emitter.publish(event)

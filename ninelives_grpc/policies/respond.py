@@ -49,9 +49,8 @@ class RespondFlow(Live[Respond]):
         answer = value(call) if callable(value) else value
         with self._lock:
             self.responded += 1
-        self._emitter.emit(
-            Responded(stack=self.stack, policy=self.name, method=call.method.name, at=now)
-        )
+        if self._emitter.count(self.name, Responded):
+            self._emitter.publish(Responded(**self._about(call, now)))
         return answer
 
     def state(self, now: float) -> dict[str, int | float | str | bool | None]:

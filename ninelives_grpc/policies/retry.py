@@ -149,22 +149,29 @@ class RetryFlow(Live[Retry]):
         """Return the seconds to wait before the next attempt, or None to leave it at this one."""
         attempts.made += 1
         decision = self._decide(attempts, outcome, call, deadline, now)
-        about = {"stack": self.stack, "policy": self.name, "method": call.method.name}
-        code = outcome.code.name
         if isinstance(decision, Stop):
             # What is no failure, and was not to be repeated anyway, is no news.
             if outcome.kind is Kind.FAILURE or attempts.made > 1 or decision not in _NO_NEWS:
-                self._emitter.emit(
-                    RetryExhausted(
-                        **about, at=now, attempts=attempts.made, reason=decision, code=code
-                    )
-                )
+                self._tell_end(attempts.made, decision, outcome, call, now)
             return None
         attempts.failure = outcome
-        self._emitter.emit(
-            RetryAttempt(**about, at=now, attempt=attempts.made + 1, delay=decision, code=code)
-        )
+        if self._emitter.count(self.name, RetryAttempt):
+            about = self._about(call, now) | {"attempt": attempts.made + 1}
+            self._emitter.publish(RetryAttempt(**about, delay=decision, code=outcome.code.name))
         return decision
+
+    def _tell_end(
+        self, attempts: int, stop: Stop, outcome: Outcome, call: Call, now: float
+    ) -> None:
+        if self._emitter.count(self.name, RetryExhausted):
+            self._emitter.publish(
+                RetryExhausted(
+                    **self._about(call, now),
+                    reason=str(stop),
+                    attempts=attempts,
+                    code=outcome.code.name,
+                )
+            )
 
     def _decide(  # noqa: PLR0911 - one return a reason
         self, attempts: Attempts, outcome: Outcome, call: Call, deadline: float | None, now: float

@@ -114,16 +114,12 @@ class TimeoutFlow(Live[Timeout]):
             if remaining >= needed:
                 return None
             self.refused += 1
-        self._emitter.emit(
-            TimeoutRefused(
-                stack=self.stack,
-                policy=self.name,
-                method=call.method.name,
-                at=now,
-                remaining=remaining,
-                needed=needed,
+        if self._emitter.count(self.name, TimeoutRefused):
+            self._emitter.publish(
+                TimeoutRefused(
+                    **self._about(call, now), reason="hopeless", remaining=remaining, needed=needed
+                )
             )
-        )
         details = f"{remaining:.3g} s left, and {call.method.name} takes {needed:.3g} s"
         return Refusal(self.name, details)
 
@@ -155,16 +151,8 @@ class TimeoutFlow(Live[Timeout]):
     def _occur(self, call: Call, limit: float, now: float, *, idle: bool = False) -> None:
         with self._lock:
             self.occurred += 1
-        self._emitter.emit(
-            TimeoutOccurred(
-                stack=self.stack,
-                policy=self.name,
-                method=call.method.name,
-                at=now,
-                limit=limit,
-                idle=idle,
-            )
-        )
+        if self._emitter.count(self.name, TimeoutOccurred):
+            self._emitter.publish(TimeoutOccurred(**self._about(call, now), limit=limit, idle=idle))
 
     def state(self, now: float) -> dict[str, int | float | str | bool | None]:
         """Return how often a limit ran out, and how many calls were refused."""

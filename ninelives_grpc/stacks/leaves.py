@@ -72,6 +72,15 @@ class ChoiceLeaf(Leaf):
             return True
         return execution.call.pay(budget, now)
 
+    def _about(self, execution: Execution, now: float) -> dict[str, Any]:
+        return {
+            "stack": self._address.stack,
+            "policy": self._address.policy,
+            "method": execution.call.method.name,
+            "at": now,
+            "attempt": execution.call.attempts,
+        }
+
     def _tell(self, plan: Plan, outcome: Outcome) -> None:
         """Tell the budget how an attempt ended."""
         budget = self._budget
@@ -137,17 +146,10 @@ class FallbackLeaf(ChoiceLeaf):
         return ""
 
     def _report(self, execution: Execution, outcome: Outcome, reason: str, now: float) -> None:
-        about = {
-            "stack": self._address.stack,
-            "policy": self._address.policy,
-            "method": execution.call.method.name,
-            "code": outcome.code.name,
-        }
-        self._address.emitter.emit(
-            FallbackSkipped(**about, at=now, reason=reason)
-            if reason
-            else FallbackUsed(**about, at=now)
-        )
+        kind = FallbackSkipped if reason else FallbackUsed
+        if self._address.emitter.count(self._address.policy, kind):
+            about = self._about(execution, now)
+            self._address.emitter.publish(kind(**about, reason=reason, code=outcome.code.name))
 
 
 class RaceLeaf(ChoiceLeaf):
@@ -162,9 +164,10 @@ class RaceLeaf(ChoiceLeaf):
             branches.append(execution.spawn(plan))
         execution.branches = branches
         execution.next_branch = None
-        self._address.emitter.emit(
-            RaceStarted(**self._about(execution), at=now, sides=len(branches))
-        )
+        if self._address.emitter.count(self._address.policy, RaceStarted):
+            self._address.emitter.publish(
+                RaceStarted(**self._about(execution, now), sides=len(branches))
+            )
         return Step.RACE
 
     def finished(self, execution: Execution, branch: Execution, now: float) -> Step:
@@ -173,7 +176,8 @@ class RaceLeaf(ChoiceLeaf):
         side = execution.branches.index(branch)
         self._tell(self.plans[side], outcome)
         if not outcome.failed:
-            self._address.emitter.emit(RaceWon(**self._about(execution), at=now, side=side))
+            if self._address.emitter.count(self._address.policy, RaceWon):
+                self._address.emitter.publish(RaceWon(**self._about(execution, now), side=side))
             execution.winner = branch
             return execution.settle(outcome, now)
         # One that has succeeded in the meantime is yet to be reported, and will win.
@@ -182,13 +186,6 @@ class RaceLeaf(ChoiceLeaf):
         execution.winner = execution.branches[0]
         outcomes = [other.outcome for other in execution.branches]
         return execution.settle(first_of(outcomes, "the other side of the race"), now)
-
-    def _about(self, execution: Execution) -> dict[str, str]:
-        return {
-            "stack": self._address.stack,
-            "policy": self._address.policy,
-            "method": execution.call.method.name,
-        }
 
 
 def _to_be_replaced(outcome: Outcome) -> bool:

@@ -4,7 +4,13 @@ import logging
 import pytest
 
 from ninelives_grpc import events
-from ninelives_grpc.events import BulkheadAcquired, CircuitOpened, Emitter, RequestSucceeded
+from ninelives_grpc.events import (
+    BulkheadAcquired,
+    CircuitOpened,
+    Emitter,
+    RequestSucceeded,
+    Severity,
+)
 from ninelives_grpc.sinks import Sink
 from ninelives_grpc.testing import MemorySink
 
@@ -15,7 +21,18 @@ KINDS = [
 ]
 
 OPENED = CircuitOpened(
-    stack="s", policy="breaker", at=5.0, key="", duration=0.5, failure_rate=0.9, cause="down"
+    stack="s",
+    policy="breaker",
+    at=5.0,
+    reason="failure_rate",
+    key="",
+    duration=0.5,
+    calls=10,
+    failures=9,
+    slow=0,
+    failure_rate=0.9,
+    code="UNAVAILABLE",
+    cause="down",
 )
 ROUTINE = BulkheadAcquired(stack="s", policy="bulkhead", at=5.0, in_flight=1)
 
@@ -25,7 +42,11 @@ def test_an_event_is_named_by_its_kind_and_tells_what_it_adds():
     assert OPENED.details() == {
         "key": "",
         "duration": 0.5,
+        "calls": 10,
+        "failures": 9,
+        "slow": 0,
         "failure_rate": 0.9,
+        "code": "UNAVAILABLE",
         "cause": "down",
     }
 
@@ -34,7 +55,43 @@ def test_an_event_is_named_by_its_kind_and_tells_what_it_adds():
 def test_every_event_is_a_frozen_value_with_a_sentence(kind):
     assert kind.__doc__.strip().splitlines()[0].endswith(".")
     assert kind.__dataclass_params__.frozen
-    assert {"stack", "policy", "method", "at"} <= {f.name for f in dataclasses.fields(kind)}
+    assert {"stack", "policy", "method", "at", "attempt", "reason"} <= {
+        field.name for field in dataclasses.fields(kind)
+    }
+    assert "why" in vars(kind)
+
+
+def test_all_kinds_are_found_by_name():
+    assert set(events.KINDS.values()) == set(KINDS)
+    assert events.KINDS["CircuitOpened"] is CircuitOpened
+
+
+def test_severities_have_an_order():
+    ranks = [Severity(word).rank for word in ("debug", "info", "warning", "error")]
+
+    assert ranks == sorted(set(ranks))
+
+
+def test_what_refuses_a_call_or_fails_it_is_a_warning_at_least():
+    for kind in KINDS:
+        if kind.refuses or kind.__name__ in {"RequestFailed", "TimeoutOccurred"}:
+            assert kind.severity is Severity.WARNING
+    assert CircuitOpened.severity is Severity.ERROR
+    assert {kind for kind in KINDS if kind.severity is Severity.DEBUG} == {
+        BulkheadAcquired,
+        RequestSucceeded,
+    }
+
+
+def test_an_event_is_counted_without_anyone_to_listen_and_not_worth_building_then():
+    emitter, sink = Emitter("s"), MemorySink()
+
+    assert not emitter.count("breaker", CircuitOpened)
+    emitter.attach(sink)
+    assert emitter.count("breaker", CircuitOpened)
+
+    assert emitter.counts == {("breaker", "CircuitOpened"): 2}
+    assert sink.events == []
 
 
 def test_what_happens_on_every_good_call_is_routine_and_nothing_else():
