@@ -194,7 +194,7 @@ def test_request_stream_is_repeated_while_it_fits_the_replay_buffer(
     else:
         assert (running.code, running.details) == (StatusCode.UNAVAILABLE, "down")
         assert backend.attempts == 1
-        assert sink.events[0].details()["reason"] == "committed"
+        assert sink.events[0].reason == "committed"
     assert backend.visits[0].requests == requests
 
 
