@@ -15,6 +15,7 @@ from ninelives_grpc.errors import (
     UnknownNameError,
 )
 from ninelives_grpc.lint import Finding
+from ninelives_grpc.observer.observer import Observer
 from ninelives_grpc.outcome import Kind, Outcome
 from ninelives_grpc.parameters import Adaptive
 from ninelives_grpc.policies.budget import (
@@ -53,6 +54,7 @@ __all__ = [
     "Kind",
     "Method",
     "NinelivesError",
+    "Observer",
     "Outcome",
     "Priority",
     "Race",

@@ -6,6 +6,7 @@ and sliding windows; should nobody ask, a call does so now and then, and the deq
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter, deque
 from dataclasses import dataclass
@@ -13,10 +14,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ninelives_grpc.events import RequestFailed, RequestSucceeded
 from ninelives_grpc.forking import afresh_in_children
+from ninelives_grpc.observer.traffic import Traffic, traffic_of
 from ninelives_grpc.outcome import Code, Kind, Outcome
-from ninelives_grpc.windows.lru import LeastRecentlyUsed
-from ninelives_grpc.windows.sketch import bucket_of, quantile
-from ninelives_grpc.windows.sliding import HORIZONS, SLOT, SlidingWindow
+from ninelives_grpc.windows.sketch import bucket_of
+from ninelives_grpc.windows.sliding import (
+    SLOT,
+    CallSlot,
+    SlidingWindow,
+    check_horizon,
+)
 
 if TYPE_CHECKING:
     from ninelives_grpc.call import Call, Method, Side
@@ -24,9 +30,9 @@ if TYPE_CHECKING:
 
 _FOLD_AT = 1024
 """Calls that may gather before one of them folds; a few milliseconds of work."""
-_MAX_METHODS = 1000
-_OTHER = "_OTHER"
-"""Stands for all methods beyond those; the word of the OpenTelemetry conventions."""
+_MAX_SERIES = 1000
+OTHER = "_OTHER"
+"""Stands for all methods and targets beyond those; the word of the OpenTelemetry conventions."""
 REFUSED = "refused"
 
 
@@ -38,41 +44,15 @@ class Ending(NamedTuple):
     code: str
     result: str
     """"success", "failure", "ignored" or "refused"."""
+    target: str = ""
+    """Where the channel leads, "" if that is not known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Traffic:
-    """The calls of a window.
+class Series(NamedTuple):
+    """Calls that a window is kept for: those of a method to a target."""
 
-    Attributes:
-        seconds: Length of the window; shorter than asked for when the stack is younger.
-        calls: Calls that ended in it.
-        successes: Calls that the backend answered.
-        failures: Calls that failed.
-        refusals: Calls that a policy of ours refused.
-        ignored: Calls that were cancelled, aborted, or turned away by an overloaded backend.
-        p50, p95, p99: Seconds that so much of the calls did not exceed, refusals apart, or None.
-    """
-
-    seconds: float
-    calls: int
-    successes: int
-    failures: int
-    refusals: int
-    ignored: int
-    p50: float | None
-    p95: float | None
-    p99: float | None
-
-    @property
-    def calls_per_second(self) -> float:
-        """How many calls ended in a second, on average."""
-        return self.calls / self.seconds if self.seconds else 0.0
-
-    @property
-    def success_rate(self) -> float:
-        """Share of calls that the backend answered, 0..1; 1 when there were none."""
-        return self.successes / self.calls if self.calls else 1.0
+    method: str
+    target: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,33 +62,51 @@ class Totals:
     Attributes:
         calls: How many ended how.
         durations: How many of those that were not refused took how long, by bucket.
+        seconds: How long these took together.
         retries: How many calls of a method were repeated so often.
         delays: How many of those waited how long between attempts, by bucket.
     """
 
     calls: Counter[Ending]
     durations: Counter[tuple[Ending, int]]
+    seconds: dict[Ending, float]
     retries: Counter[tuple[str, int]]
     delays: Counter[tuple[str, int]]
 
 
+class Ended(NamedTuple):
+    """A call that did not simply end well at its first attempt."""
+
+    method: Method
+    at: float
+    duration: float
+    code: Code
+    result: str
+    attempts: int
+    answered: bool
+
+
 class Recorder:
-    """The calls of one stack."""
+    """The calls of one stack.
+
+    Attributes:
+        overflowed: Calls of methods or targets beyond the first so many, counted as `OTHER`.
+    """
 
     def __init__(self, emitter: Emitter, started: float) -> None:
         """Begin with none."""
+        self.overflowed = 0
+        self.started = started
         self._emitter = emitter
-        self._started = started
         self._answered: deque[tuple[Method, float, float]] = deque()
-        self._others: deque[tuple[Method, float, float, Code, str]] = deque()
+        self._others: deque[Ended] = deque()
         self._gathered = 0
         self._lock = threading.Lock()
         self._totals = Totals(
-            calls=Counter(), durations=Counter(), retries=Counter(), delays=Counter()
+            calls=Counter(), durations=Counter(), seconds={}, retries=Counter(), delays=Counter()
         )
-        self._names: set[str] = set()
-        self._windows = LeastRecentlyUsed(_MAX_METHODS, lambda _: SlidingWindow())
-        self._window = SlidingWindow()
+        self._windows: dict[Series, SlidingWindow[CallSlot]] = {}
+        self._window = SlidingWindow(CallSlot)
         afresh_in_children(self)
 
     def start_afresh(self) -> None:
@@ -118,7 +116,7 @@ class Recorder:
     def ended(self, call: Call, outcome: Outcome, now: float) -> None:
         """Note a call that ended; on the path of every call."""
         emitter = self._emitter
-        if outcome.code is Code.OK:
+        if outcome.code is Code.OK and call.attempts == 1 and not outcome.local:
             self._answered.append((call.method, now, now - call.started))
             if emitter.routine:
                 self._publish(call, outcome, now)
@@ -132,10 +130,14 @@ class Recorder:
             self.fold()
 
     def _note(self, call: Call, outcome: Outcome, now: float) -> None:
-        """Note a call that ended otherwise than with OK."""
-        kind, refused = outcome.kind, outcome.refusal is not None
-        result = REFUSED if refused else kind.value
-        self._others.append((call.method, now, now - call.started, outcome.code, result))
+        """Note a call that ended otherwise."""
+        kind, attempts = outcome.kind, call.attempts
+        result = kind.value if outcome.refusal is None else REFUSED
+        answered = kind is Kind.SUCCESS and attempts > 0 and not outcome.local
+        duration = now - call.started
+        self._others.append(
+            Ended(call.method, now, duration, outcome.code, result, attempts, answered)
+        )
         if self._emitter.routine or kind is not Kind.SUCCESS:
             self._publish(call, outcome, now)
 
@@ -145,9 +147,18 @@ class Recorder:
         with self._lock:
             # Many calls end alike, so they are sorted first, and counted by the bunch.
             for (method, slot), durations in self._answered_alike().items():
-                self._count(method, Code.OK, Kind.SUCCESS.value, slot, durations)
-            for (method, code, result, slot), durations in self._others_alike().items():
-                self._count(method, code, result, slot, durations)
+                calls = len(durations)
+                self._count(method, Code.OK, Kind.SUCCESS.value, slot, durations, calls, calls)
+            for (method, code, result, slot), ended in self._others_alike().items():
+                self._count(
+                    method,
+                    code,
+                    result,
+                    slot,
+                    [each.duration for each in ended],
+                    sum(each.attempts for each in ended),
+                    sum(each.answered for each in ended),
+                )
 
     def _answered_alike(self) -> dict[tuple[Method, float], list[float]]:
         answered = self._answered
@@ -162,28 +173,42 @@ class Recorder:
             durations.append(duration)
         return alike
 
-    def _others_alike(self) -> dict[tuple[Method, Code, str, float], list[float]]:
+    def _others_alike(self) -> dict[tuple[Method, Code, str, float], list[Ended]]:
         others = self._others
-        alike: dict[tuple[Method, Code, str, float], list[float]] = {}
+        alike: dict[tuple[Method, Code, str, float], list[Ended]] = {}
         for _ in range(len(others)):
-            method, at, duration, code, result = others.popleft()
-            alike.setdefault((method, code, result, at // SLOT), []).append(duration)
+            ended = others.popleft()
+            key = ended.method, ended.code, ended.result, ended.at // SLOT
+            alike.setdefault(key, []).append(ended)
         return alike
 
     def _count(
-        self, method: Method, code: Code, result: str, slot: float, durations: list[float]
+        self,
+        method: Method,
+        code: Code,
+        result: str,
+        slot: float,
+        durations: list[float],
+        attempts: int,
+        answered: int,
     ) -> None:
-        name = self._name(method)
-        ending = Ending(method.side, name, code.name, result)
-        totals = self._totals
-        totals.calls[ending] += len(durations)
+        series, calls, totals = self._series(method), len(durations), self._totals
+        if series.method == OTHER:
+            self.overflowed += calls
+        ending = Ending(method.side, series.method, code.name, result, series.target)
+        totals.calls[ending] += calls
         buckets: Counter[int] = Counter()
+        seconds = 0.0
         if result != REFUSED:
             buckets.update(map(bucket_of, durations))
+            seconds = math.fsum(durations)
+            totals.seconds[ending] = totals.seconds.get(ending, 0.0) + seconds
         for bucket, count in buckets.items():
             totals.durations[ending, bucket] += count
-        for window in (self._window, self._windows.get(name)):
-            window.add(slot * SLOT, result, len(durations), buckets)
+        for window in (self._window, self._windows[series]):
+            place = window.slot(slot * SLOT)
+            place.add(result, calls, attempts, answered)
+            place.durations.put(buckets, seconds)
 
     def totals(self) -> Totals:
         """Return all calls since the start."""
@@ -193,31 +218,54 @@ class Recorder:
             return Totals(
                 calls=Counter(totals.calls),
                 durations=Counter(totals.durations),
+                seconds=dict(totals.seconds),
                 retries=Counter(totals.retries),
                 delays=Counter(totals.delays),
             )
 
     def traffic(self, horizon: float, now: float) -> Traffic:
-        """Return all calls of the last 60, 300 or 900 seconds."""
+        """Return all calls of the last 60, 300 or 900 seconds.
+
+        Raises:
+            ValueError: Another window is asked for; names the three.
+        """
+        check_horizon(horizon)
         self.fold()
         with self._lock:
-            return self._summary(self._window, horizon, now)
+            return self._summary(self._window.total(horizon, now), now)
 
-    def methods(self, horizon: float, now: float) -> dict[str, Traffic]:
-        """Return the calls of the last 60, 300 or 900 seconds, by method."""
+    def series(self, horizon: float, now: float) -> dict[Series, Traffic]:
+        """Return the calls of the last 60, 300 or 900 seconds, by method and target."""
+        check_horizon(horizon)
         self.fold()
         with self._lock:
             return {
-                method: self._summary(window, horizon, now)
-                for method, window in self._windows.items()
+                series: self._summary(window.total(horizon, now), now)
+                for series, window in self._windows.items()
             }
 
-    def _name(self, method: Method) -> str:
-        if method.name not in self._names:
-            if len(self._names) >= _MAX_METHODS:
-                return _OTHER
-            self._names.add(method.name)
-        return method.name
+    def methods(self, horizon: float, now: float) -> dict[str, Traffic]:
+        """Return the calls of the last 60, 300 or 900 seconds, by method."""
+        check_horizon(horizon)
+        self.fold()
+        totals: dict[str, CallSlot] = {}
+        with self._lock:
+            for series, window in self._windows.items():
+                found = window.total(horizon, now)
+                if series.method in totals:
+                    totals[series.method].merge(found)
+                else:
+                    totals[series.method] = found
+        return {method: self._summary(total, now) for method, total in totals.items()}
+
+    def _series(self, method: Method) -> Series:
+        """Return what the calls of a method are counted under; the lock is held."""
+        series = Series(method.name, method.target)
+        if series not in self._windows:
+            if len(self._windows) >= _MAX_SERIES:
+                series = Series(OTHER, OTHER if method.target else "")
+            self._windows.setdefault(series, SlidingWindow(CallSlot))
+        return series
 
     def _note_extra(self, call: Call) -> None:
         """Count the repetitions of a call, and tell the budgets that they are over."""
@@ -228,32 +276,33 @@ class Recorder:
             # What was paid for or waited for was then refused.
             return
         with self._lock:
-            name = self._name(call.method)
+            name = self._series(call.method).method
             self._totals.retries[name, repeated] += 1
             self._totals.delays[name, bucket_of(call.delay)] += 1
 
-    def _summary(self, window: SlidingWindow, horizon: float, now: float) -> Traffic:
-        if horizon not in HORIZONS:
-            msg = f"a window of {horizon:g} s is not kept; ask for one of {HORIZONS}"
-            raise ValueError(msg)
-        total = window.total(horizon, now)
-        return Traffic(
-            seconds=min(horizon, max(now - self._started, 1e-9)),
-            calls=total.results.total(),
-            successes=total.results[Kind.SUCCESS.value],
-            failures=total.results[Kind.FAILURE.value],
-            refusals=total.results[REFUSED],
-            ignored=total.results[Kind.IGNORED.value],
-            p50=quantile(total.durations, 0.50),
-            p95=quantile(total.durations, 0.95),
-            p99=quantile(total.durations, 0.99),
-        )
+    def _summary(self, slot: CallSlot, now: float) -> Traffic:
+        return traffic_of(slot, max(now - max(slot.start, self.started), 1e-9))
 
     def _publish(self, call: Call, outcome: Outcome, now: float) -> None:
-        about = {"stack": self._emitter.stack, "method": call.method.name}
-        duration = now - call.started
+        emitter, duration = self._emitter, now - call.started
         if outcome.kind is Kind.SUCCESS:
-            self._emitter.emit(RequestSucceeded(**about, at=now, duration=duration))
-        elif outcome.code is not Code.CANCELLED:
-            code = outcome.code.name
-            self._emitter.emit(RequestFailed(**about, at=now, duration=duration, code=code))
+            emitter.publish(
+                RequestSucceeded(
+                    stack=emitter.stack,
+                    method=call.method.name,
+                    at=now,
+                    attempt=call.attempts,
+                    duration=duration,
+                )
+            )
+        elif outcome.code is not Code.CANCELLED and emitter.count("", RequestFailed):
+            emitter.publish(
+                RequestFailed(
+                    stack=emitter.stack,
+                    method=call.method.name,
+                    at=now,
+                    attempt=call.attempts,
+                    duration=duration,
+                    code=outcome.code.name,
+                )
+            )

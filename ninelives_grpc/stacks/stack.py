@@ -14,7 +14,7 @@ from ninelives_grpc.environment import disabled
 from ninelives_grpc.errors import ConfigError, UnknownNameError
 from ninelives_grpc.events import Emitter
 from ninelives_grpc.lint import Finding, findings
-from ninelives_grpc.observer.recorder import Recorder, Traffic
+from ninelives_grpc.observer.recorder import Recorder
 from ninelives_grpc.registry import Registry, default_registry
 from ninelives_grpc.sinks.sink import MulticastSink, Sink
 from ninelives_grpc.stacks import aio, sync
@@ -24,6 +24,7 @@ from ninelives_grpc.stacks.plan import Compiler, Plan
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
+    from ninelives_grpc.observer.traffic import Traffic
     from ninelives_grpc.parameters import Adaptive, Value
     from ninelives_grpc.policies.policy import Live
 

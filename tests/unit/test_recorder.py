@@ -18,8 +18,10 @@ GET = "shop.v1.Payments/Get"
 REFUSED = refused(Refusal("bulkhead", "full"))
 
 
-def ended(recorder, outcome, *, method=GET, start=0.0, end=0.5):
-    recorder.ended(Call(Method(method, side=Side.CLIENT), start), outcome, end)
+def ended(recorder, outcome, *, method=GET, target="", start=0.0, end=0.5, attempts=1):
+    call = Call(Method(method, side=Side.CLIENT, target=target), start)
+    call.attempts = 0 if outcome.refusal is not None else attempts
+    recorder.ended(call, outcome, end)
 
 
 @pytest.fixture
@@ -83,8 +85,9 @@ def test_a_quiet_stack_is_a_healthy_one(recorder):
     assert (traffic.p50, traffic.p95, traffic.p99) == (None, None, None)
 
 
-def test_a_window_is_never_longer_than_asked_for(recorder):
-    assert recorder.traffic(300.0, 5000.0).seconds == 300.0
+@pytest.mark.parametrize(("now", "seconds"), [(5010.0, 300.0), (5011.0, 301.0), (5024.0, 314.0)])
+def test_a_window_is_as_long_as_the_slots_that_are_counted(recorder, now, seconds):
+    assert recorder.traffic(300.0, now).seconds == seconds
 
 
 @pytest.mark.parametrize("horizon", [0.0, 30.0, 61.0])
@@ -103,15 +106,64 @@ def test_traffic_is_told_by_method_too(recorder):
     assert (methods["a/A"].successes, methods["b/B"].failures) == (1, 1)
 
 
-def test_beyond_so_many_methods_the_rest_is_one(recorder, monkeypatch):
-    monkeypatch.setattr(module, "_MAX_METHODS", 2)
+def test_traffic_is_told_by_method_and_target(recorder):
+    for target in ("north:1", "south:1", "north:1"):
+        ended(recorder, succeeded(0.0), target=target)
+
+    series = recorder.series(60.0, 1.0)
+
+    assert {key: traffic.calls for key, traffic in series.items()} == {
+        (GET, "north:1"): 2,
+        (GET, "south:1"): 1,
+    }
+    assert recorder.methods(60.0, 1.0)[GET].calls == 3
+    assert recorder.methods(60.0, 1.0)[GET].p50 is not None
+    assert {ending.target for ending in recorder.totals().calls} == {"north:1", "south:1"}
+
+
+def test_beyond_so_many_methods_and_targets_the_rest_is_one(recorder, monkeypatch):
+    monkeypatch.setattr(module, "_MAX_SERIES", 2)
 
     for n in range(5):
         ended(recorder, succeeded(0.0), method=f"s/{n}")
     ended(recorder, succeeded(0.0), method="s/0")
+    ended(recorder, succeeded(0.0), method="s/0", target="north:1")
 
-    calls = {ending.method: count for ending, count in recorder.totals().calls.items()}
-    assert calls == {"s/0": 2, "s/1": 1, "_OTHER": 3}
+    calls = {
+        (ending.method, ending.target): count for ending, count in recorder.totals().calls.items()
+    }
+    assert calls == {("s/0", ""): 2, ("s/1", ""): 1, ("_OTHER", ""): 3, ("_OTHER", "_OTHER"): 1}
+    assert recorder.overflowed == 4
+    assert recorder.traffic(60.0, 1.0).calls == 7
+
+
+def test_what_callers_saw_is_told_apart_from_what_backends_answered(recorder):
+    local = succeeded(0.0)
+    local.local = True
+    ended(recorder, succeeded(0.0))
+    ended(recorder, succeeded(0.0), attempts=3)
+    ended(recorder, failed(StatusError(Code.NOT_FOUND), 0.0), attempts=2)
+    ended(recorder, failed(StatusError(), 0.0), attempts=3)
+    ended(recorder, local, attempts=2)
+    ended(recorder, local, attempts=0)
+    ended(recorder, REFUSED)
+
+    traffic = recorder.traffic(60.0, 1.0)
+
+    assert (traffic.calls, traffic.successes) == (7, 5)
+    assert (traffic.attempts, traffic.answered) == (11, 3)
+    assert traffic.success_rate == pytest.approx(5 / 7)
+    assert traffic.backend_success_rate == pytest.approx(3 / 11)
+    assert traffic.error_rate == pytest.approx(2 / 7)
+
+
+def test_seconds_are_summed_up_exactly(recorder):
+    for end in (0.1, 0.2, 0.7):
+        ended(recorder, succeeded(0.0), end=end)
+    ended(recorder, REFUSED)
+
+    ((_, seconds),) = recorder.totals().seconds.items()
+    assert seconds == pytest.approx(1.0)
 
 
 def test_what_has_gathered_is_counted_up_now_and_then_though_nobody_asks(recorder, monkeypatch):
@@ -185,6 +237,7 @@ def test_a_failure_is_told_with_code_method_and_duration():
     (event,) = sink.events
     assert (event.stack, event.method, event.at) == ("s", GET, 1.5)
     assert event.details() == {"duration": 0.5, "code": "INTERNAL"}
+    assert event.why() == "INTERNAL after 1 attempt and 0.5 s"
 
 
 def test_repetitions_and_their_waits_are_counted(registry, clock):

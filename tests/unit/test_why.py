@@ -113,9 +113,7 @@ def test_a_circuit_refuses_probes_and_closes_with_its_reasons():
         "1 of the last 1 probe failed, UNAVAILABLE: down",
     )
     assert world.told("CircuitClosed") == [("", "1 probe went well")]
-    assert [why for _, why in world.told("ParameterChanged")] == [
-        "mode changed from auto to open"
-    ]
+    assert [why for _, why in world.told("ParameterChanged")] == ["mode changed from auto to open"]
 
 
 def test_a_bulkhead_refuses_with_what_is_under_way():

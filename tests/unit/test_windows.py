@@ -2,61 +2,12 @@
 
 import math
 import random
-from collections import Counter
 
 import pytest
 
 from ninelives_grpc.windows.lru import LeastRecentlyUsed
 from ninelives_grpc.windows.median import StreamingMedian
 from ninelives_grpc.windows.outcomes import CountWindow, Tally, TimeWindow, wilson_lower_bound
-from ninelives_grpc.windows.sketch import bucket_of, merged, middle_of, quantile
-
-
-def sketch_of(samples):
-    return Counter(bucket_of(sample) for sample in samples)
-
-
-@pytest.mark.parametrize("ratio", [0.01, 0.5, 0.9, 0.95, 0.99, 1.0])
-def test_any_percentile_is_right_to_a_hundredth(ratio):
-    random.seed(3)
-    samples = sorted(random.lognormvariate(-3, 1.5) for _ in range(10_000))
-
-    found = quantile(sketch_of(samples), ratio)
-
-    exact = samples[math.ceil(ratio * len(samples)) - 1]
-    assert found == pytest.approx(exact, rel=0.011)
-
-
-@pytest.mark.parametrize("exponent", range(-19, 14))
-def test_a_bucket_holds_its_upper_bound_and_not_its_lower(exponent):
-    bound = 2.0**exponent
-
-    assert bucket_of(bound) == exponent * 32 - 1
-    assert bucket_of(bound * 1.0001) == exponent * 32
-
-
-@pytest.mark.parametrize(("sample", "same_as"), [(0.0, 1e-6), (-1.0, 1e-6), (1e9, 1e4)])
-def test_durations_beyond_all_measure_are_kept_at_the_ends(sample, same_as):
-    assert bucket_of(sample) == bucket_of(same_as)
-
-
-def test_sketches_are_merged_by_addition():
-    first, second = sketch_of([0.1] * 90), sketch_of([10.0] * 10)
-
-    both = merged([first, second])
-
-    assert quantile(both, 0.9) == middle_of(bucket_of(0.1))
-    assert quantile(both, 0.91) == middle_of(bucket_of(10.0))
-    assert first.total() == 90
-
-
-def test_nothing_has_no_percentile():
-    assert quantile(Counter(), 0.5) is None
-    assert merged([]) == Counter()
-
-
-def test_the_smallest_percentile_is_the_smallest_sample():
-    assert quantile(sketch_of([1.0, 2.0, 4.0]), 0.0) == middle_of(bucket_of(1.0))
 
 
 @pytest.mark.parametrize("target", [0.002, 0.1, 30.0])

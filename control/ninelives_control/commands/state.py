@@ -12,7 +12,7 @@ from ninelives_control.model import NamedValue, Page, Result, Text, named
 from ninelives_grpc.windows.sliding import HORIZONS
 
 if TYPE_CHECKING:
-    from ninelives_grpc.observer.recorder import Traffic as Recorded
+    from ninelives_grpc.observer.traffic import Traffic as Recorded
     from ninelives_grpc.stacks.stack import Stack
 
 WINDOWS = tuple(int(horizon) for horizon in HORIZONS)

@@ -11,7 +11,7 @@ from ninelives_grpc.observer.recorder import REFUSED
 from ninelives_grpc.outcome import Kind
 from ninelives_grpc.policies.bulkhead import BulkheadGate
 from ninelives_grpc.policies.circuit_breaker import CircuitBreakerGate
-from ninelives_grpc.windows.sketch import quantile
+from ninelives_grpc.windows.sketch import Sketch
 
 if TYPE_CHECKING:
     from ninelives_grpc import Registry, Stack
@@ -72,15 +72,16 @@ def _row(stack: Stack, totals: Totals, before: Totals | None, seconds: float) ->
         results[ending.result] += count - (before.calls[ending] if before else 0)
     for (ending, bucket), count in totals.durations.items():
         durations[bucket] += count - (before.durations[ending, bucket] if before else 0)
-    calls = results.total()
+    calls, sketch = results.total(), Sketch()
+    sketch.put(durations, 0.0)
     return Row(
         stack=stack.name,
         state=_state(stack),
         calls=calls / seconds,
         success=results[Kind.SUCCESS.value] / calls if calls else None,
         refusals=results[REFUSED] / seconds,
-        p50=quantile(+durations, 0.50),
-        p99=quantile(+durations, 0.99),
+        p50=sketch.quantile(0.50),
+        p99=sketch.quantile(0.99),
     )
 
 
