@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ninelives_control.identity import Identity
     from ninelives_control.model import ParameterValue
+    from ninelives_grpc.observer.observer import Observer
     from ninelives_grpc.registry import Registry
     from ninelives_grpc.sinks.memory import MemorySink
     from ninelives_grpc.stacks.stack import Stack
@@ -76,6 +77,7 @@ class Context:
         transport: By which way it came.
         registry: The stacks.
         events: The last events of all of them.
+        observer: What they did over the last minutes.
         commands: All commands.
         may: Whether that identity may use a command at all.
     """
@@ -85,6 +87,7 @@ class Context:
     transport: str
     registry: Registry
     events: MemorySink
+    observer: Observer
     commands: CommandTable
     may: Callable[[Command[Any, Any]], bool]
 

@@ -16,7 +16,7 @@ from ninelives_control.command import Command, Context, Effect
 from ninelives_control.errors import Code, CommandError, shortened, translated
 from ninelives_control.identity import Proof
 from ninelives_control.journal import Journal
-from ninelives_control.watch import Watch, Watched, WatchStacks, watch
+from ninelives_control.watch import Watch, Watched, WatchEvents, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ninelives_control.authorization import Authorization, Decision
     from ninelives_control.command import CommandTable
     from ninelives_control.identity import Authenticator, Caller, Identity
+    from ninelives_grpc.observer.observer import Observer
     from ninelives_grpc.registry import Registry
     from ninelives_grpc.sinks.memory import MemorySink
     from ninelives_grpc.sinks.streaming import StreamingSink
@@ -59,6 +60,7 @@ class Dispatcher:
         authorization: Decides who may do what.
         audit: Where everything is written down.
         events: The last events of the stacks; attached to the registry by whoever owns it.
+        observer: What they did over the last minutes; likewise.
         stream: The events as they come; likewise.
         audit_reads: Whether commands that only read are written down too.
     """
@@ -72,6 +74,7 @@ class Dispatcher:
         authorization: Authorization,
         audit: AuditLog,
         events: MemorySink,
+        observer: Observer,
         stream: StreamingSink,
         audit_reads: bool = False,
     ) -> None:
@@ -82,6 +85,7 @@ class Dispatcher:
         self._authorization = authorization
         self._journal = Journal(audit)
         self._events = events
+        self._observer = observer
         self._stream = stream
         self._audit_reads = audit_reads
         self._watches: set[Watch] = set()
@@ -157,7 +161,7 @@ class Dispatcher:
         """Subscribe to events.
 
         Args:
-            arguments: Those of `WatchStacks`.
+            arguments: Those of `WatchEvents`.
             caller: Who wants to know.
             transport: By which way it came, for the audit.
             notify: Called, from any thread, when `take` of the watch has something new to tell; it
@@ -167,7 +171,10 @@ class Dispatcher:
             CommandError: It is not allowed or not possible.
         """
         admitted = self._admit(watch.name, arguments, caller, transport, watch)
-        subscription = self._stream.subscribe(notify)
+        assert isinstance(admitted.arguments, WatchEvents)
+        subscription = self._stream.subscribe(
+            notify, name=admitted.identity.name, wants=admitted.arguments.fits
+        )
         try:
             if self._stream.subscribers > MAX_WATCHES:
                 message = f"{MAX_WATCHES} others watch already; try again later"
@@ -179,11 +186,9 @@ class Dispatcher:
             subscription.close()
             raise
         assert isinstance(first, Watched)
-        assert isinstance(admitted.arguments, WatchStacks)
         opened = Watch(
             first,
             subscription,
-            stack=admitted.arguments.stack,
             notify=notify,
             check=lambda: self._check(self._authenticator.identify(caller), admitted),
             on_close=self._watches.discard,
@@ -264,6 +269,7 @@ class Dispatcher:
             transport=admitted.attempt.transport,
             registry=self._registry,
             events=self._events,
+            observer=self._observer,
             commands=self.commands,
             may=lambda other: (
                 self._authorization.may_use(identity, other.name, other.effect).allowed

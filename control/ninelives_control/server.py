@@ -22,6 +22,7 @@ from ninelives_control.transports.grpc import GrpcTransport
 from ninelives_control.transports.http import HttpTransport
 from ninelives_control.transports.local import LocalClient
 from ninelives_grpc.errors import ConfigError
+from ninelives_grpc.observer.observer import Observer
 from ninelives_grpc.registry import default_registry
 from ninelives_grpc.sinks.memory import MemorySink
 from ninelives_grpc.sinks.streaming import StreamingSink
@@ -174,6 +175,8 @@ class ControlPlane:
         audit = AuditLog(self._audit, key=self._audit_key)
         teardown.callback(audit.close)
         events, stream = MemorySink(), StreamingSink()
+        observer = Observer(self.registry)
+        teardown.callback(observer.close)
         for sink in (events, stream):
             self.registry.attach(sink)
             teardown.callback(self.registry.detach, sink)
@@ -184,6 +187,7 @@ class ControlPlane:
             authorization=Authorization(self._declared, rules),
             audit=audit,
             events=events,
+            observer=observer,
             stream=stream,
             audit_reads=self._audit_reads,
         )

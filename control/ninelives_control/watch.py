@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from ninelives_control.command import Context, Effect, command
-from ninelives_control.commands.events import Event, event_of
+from ninelives_control.commands.events import Event, EventFilter, event_of
 from ninelives_control.commands.state import StackState, state_of
 from ninelives_control.errors import Code, CommandError
-from ninelives_control.model import Arguments, Result, Text
+from ninelives_control.model import Result
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 _BATCH = 100
 
 
-class WatchStacks(Arguments):
+class WatchEvents(EventFilter):
     """What to follow."""
-
-    stack: Text | None = Field(default=None, description="Name of the stack; all if not given.")
 
 
 class Watched(Result):
@@ -40,8 +38,9 @@ class Watched(Result):
 
 
 @command(Effect.READ)
-def watch(arguments: WatchStacks, context: Context) -> Watched:
+def watch(arguments: WatchEvents, context: Context) -> Watched:
     """Return the state, and then every event as it happens."""
+    arguments.check(context)
     stacks = context.stacks(arguments.stack)
     return Watched(state=[state_of(stack) for stack in stacks], events=[], dropped=0)
 
@@ -58,7 +57,6 @@ class Watch:
         first: Watched,
         subscription: Subscription,
         *,
-        stack: str | None,
         notify: Callable[[], None],
         check: Callable[[], object],
         on_close: Callable[[Watch], None],
@@ -66,7 +64,6 @@ class Watch:
         """Begin with the state; `check` raises once the caller may not watch any more."""
         self.first = first
         self._subscription = subscription
-        self._stack = stack
         self._notify = notify
         self._check = check
         self._on_close = on_close
@@ -82,9 +79,8 @@ class Watch:
         if self._ended:
             message = "the control plane stops; watch again when it is back"
             raise CommandError(Code.UNAVAILABLE, message)
-        taken = self._subscription.take()
+        events = self._subscription.take()
         dropped = self._subscription.dropped - self._told
-        events = [event for event in taken if self._stack in {None, event.stack}]
         if not events and not dropped:
             return []
         self._check()

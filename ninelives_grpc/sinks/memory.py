@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ class MemorySink(Sink):
 
     Events are numbered from 1 in the order in which they came, so that a reader can go on where it
     stopped.
+
+    Attributes:
+        life: What tells its numbers from those of another one, before or after it.
     """
 
     def __init__(self, size: int = 256, *, routine: bool = False) -> None:
@@ -26,6 +30,7 @@ class MemorySink(Sink):
             msg = f"size must be at least 1, not {size}"
             raise ValueError(msg)
         self.routine = routine
+        self.life = secrets.token_hex(4)
         self._size = size
         self._events: dict[str, deque[tuple[int, Event]]] = {}
         self._number = 0

@@ -1,9 +1,10 @@
-"""Publish events to subscribers that come and go."""
+"""Publish events to subscribers that come and go: a bus that is bounded and lossy, and says so."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ninelives_grpc.forking import afresh_in_children
@@ -15,21 +16,50 @@ if TYPE_CHECKING:
     from ninelives_grpc.events import Event
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionFigures:
+    """What became of the events that one subscriber wanted.
+
+    Attributes:
+        name: Who it is.
+        queued: Events that wait for it.
+        delivered: Events that it took.
+        dropped: Events that were lost, as it did not keep up.
+    """
+
+    name: str
+    queued: int
+    delivered: int
+    dropped: int
+
+
 class Subscription:
     """The events for one subscriber: bounded, and lossy when it does not keep up.
 
     Attributes:
+        name: Who it is, for figures.
+        delivered: Events that were taken.
         dropped: Events that were lost because the queue was full; the oldest go first.
     """
 
     def __init__(
-        self, stream: StreamingSink, size: int, notify: Callable[[], None], *, routine: bool
+        self,
+        stream: StreamingSink,
+        size: int,
+        notify: Callable[[], None],
+        *,
+        routine: bool,
+        name: str,
+        wants: Callable[[Event], bool] | None,
     ) -> None:
         """Start empty; `StreamingSink.subscribe` makes these."""
+        self.name = name
+        self.delivered = 0
         self.dropped = 0
         self.routine = routine
         self._stream = stream
         self._notify = notify
+        self._wants = wants
         self._events: deque[Event] = deque()
         self._size = size
         self._lock = threading.Lock()
@@ -41,6 +71,8 @@ class Subscription:
 
     def put(self, event: Event) -> None:
         """Take in one event, and tell the subscriber when it is the first that waits."""
+        if self._wants is not None and not self._wants(event):
+            return
         with self._lock:
             if len(self._events) >= self._size:
                 self._events.popleft()
@@ -55,7 +87,18 @@ class Subscription:
         with self._lock:
             taken = list(self._events)
             self._events.clear()
+            self.delivered += len(taken)
         return taken
+
+    def figures(self) -> SubscriptionFigures:
+        """Return what became of its events so far; they add up to all that it wanted."""
+        with self._lock:
+            return SubscriptionFigures(
+                name=self.name,
+                queued=len(self._events),
+                delivered=self.delivered,
+                dropped=self.dropped,
+            )
 
     def close(self) -> None:
         """End the subscription."""
@@ -69,6 +112,7 @@ class StreamingSink(Sink):
         """Start with none; `routine` says whether any may ask for routine events."""
         self.routine = routine
         self._subscriptions: tuple[Subscription, ...] = ()
+        self._past = 0
         self._lock = threading.Lock()
         afresh_in_children(self)
 
@@ -81,8 +125,23 @@ class StreamingSink(Sink):
         """How many there are."""
         return len(self._subscriptions)
 
+    @property
+    def dropped(self) -> int:  # type: ignore[override]
+        """How many events were lost by all subscribers, also those that have gone."""
+        return self._past + sum(each.dropped for each in self._subscriptions)
+
+    def figures(self) -> list[SubscriptionFigures]:
+        """Return what became of the events of each subscriber of the moment."""
+        return [subscription.figures() for subscription in self._subscriptions]
+
     def subscribe(
-        self, notify: Callable[[], None], *, size: int = 1000, routine: bool = False
+        self,
+        notify: Callable[[], None],
+        *,
+        size: int = 1000,
+        routine: bool = False,
+        name: str = "",
+        wants: Callable[[Event], bool] | None = None,
     ) -> Subscription:
         """Begin a subscription.
 
@@ -91,11 +150,17 @@ class StreamingSink(Sink):
                 not block. It then calls `take` on the subscription.
             size: Events that may wait.
             routine: Whether to get the events of every good call as well.
+            name: Who it is, for figures.
+            wants: Tells which events it wants, others take no room; all by default. It runs on the
+                path of a call.
+
+        Raises:
+            ValueError: The size is less than 1.
         """
         if size < 1:
             msg = f"size must be at least 1, not {size}"
             raise ValueError(msg)
-        subscription = Subscription(self, size, notify, routine=routine)
+        subscription = Subscription(self, size, notify, routine=routine, name=name, wants=wants)
         with self._lock:
             self._subscriptions = (*self._subscriptions, subscription)
         return subscription
@@ -103,6 +168,8 @@ class StreamingSink(Sink):
     def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription."""
         with self._lock:
+            if subscription in self._subscriptions:
+                self._past += subscription.dropped
             self._subscriptions = tuple(
                 other for other in self._subscriptions if other is not subscription
             )

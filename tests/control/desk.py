@@ -10,6 +10,7 @@ from ninelives_control.identity import Authenticator, Credentials
 from ninelives_control.router import Dispatcher
 from ninelives_control.rules import DEFAULT_RULES
 from ninelives_control.tokens import TokenFile
+from ninelives_grpc.observer.observer import Observer
 from ninelives_grpc.sinks import MemorySink, StreamingSink
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Desk:
         self.events, self.stream = MemorySink(), StreamingSink()
         registry.attach(self.events)
         registry.attach(self.stream)
+        self.observer = Observer(registry)
         rules = options.pop("rules", DEFAULT_RULES)
         self.dispatcher = Dispatcher(
             registry,
@@ -56,6 +58,7 @@ class Desk:
             authorization=Authorization(lambda path: declared(registry, path), rules),
             audit=audit,
             events=self.events,
+            observer=self.observer,
             stream=self.stream,
             **options,
         )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ninelives_control.commands.events import event_of
-from ninelives_control.errors import CommandError
+from ninelives_control.errors import Code, CommandError
 from ninelives_control.identity import Role
 from ninelives_grpc import (
     Bulkhead,
@@ -332,7 +332,7 @@ def test_events_are_listed_with_numbers_and_time(desk, shop):
     before = datetime.now(UTC)
     fail(shop, 40)
 
-    answer = desk.ask("viewer", "list_events", event="CircuitOpened")
+    answer = desk.ask("viewer", "list_events", kinds=["CircuitOpened"])
 
     (event,) = answer.events
     assert (event.stack, event.policy, event.name) == ("shop", "circuit_breaker", "CircuitOpened")
@@ -340,22 +340,24 @@ def test_events_are_listed_with_numbers_and_time(desk, shop):
     time = datetime.fromisoformat(event.time)
     assert before - timedelta(seconds=1) < time < datetime.now(UTC) + timedelta(seconds=1)
     assert event.time.endswith("Z")
+    assert (event.severity, event.reason) == ("error", "failure_rate")
+    assert event.why.startswith("8 of the last 8 calls failed, ")
 
 
 def test_a_reader_of_events_goes_on_where_it_stopped(desk, shop):
     fail(shop, 30)
     whole = desk.ask("viewer", "list_events", limit=1000)
 
-    gathered, after, more = [], 0, True
+    gathered, cursor, more = [], "", True
     while more:
-        page = desk.ask("viewer", "list_events", after=after, limit=7)
+        page = desk.ask("viewer", "list_events", cursor=cursor, limit=7)
         gathered += page.events
-        after, more = page.last, page.more
+        cursor, more = page.cursor, page.more
 
     assert [event.number for event in gathered] == [event.number for event in whole.events]
     assert len(gathered) > 20
     fail(shop, 1)
-    later = desk.ask("viewer", "list_events", after=after).events
+    later = desk.ask("viewer", "list_events", cursor=cursor).events
     assert later
     assert {event.number for event in later}.isdisjoint(event.number for event in gathered)
 
@@ -365,18 +367,114 @@ def test_events_that_do_not_fit_are_passed_by(desk, shop, search):
     desk.ask("operator", "set_parameter", path="search/timeout/seconds", value=3)
 
     mine = desk.ask("viewer", "list_events", stack="search")
-    none = desk.ask("viewer", "list_events", stack="search", after=mine.last)
+    none = desk.ask("viewer", "list_events", stack="search", cursor=mine.cursor)
     policy = desk.ask("viewer", "list_events", policy="timeout")
 
     assert [event.name for event in mine.events] == ["ParameterChanged"]
-    assert (none.events, none.last, none.more) == ([], mine.last, False)
+    assert (none.events, none.cursor, none.more) == ([], mine.cursor, False)
     assert [event.stack for event in policy.events] == ["search"]
-    assert desk.ask("viewer", "list_events", stack="shop", event="Nothing").last == mine.last
+    none_yet = desk.ask("viewer", "list_events", stack="shop", kinds=["HedgeWon"])
+    assert (none_yet.events, none_yet.cursor) == ([], mine.cursor)
+
+
+def test_events_are_picked_by_kind_severity_method_and_time(desk, shop):
+    fail(shop, 10)
+    shop.parameters["circuit_breaker/minimum_calls"].set(9)
+
+    def names(**asked):
+        return {event.name for event in desk.ask("viewer", "list_events", **asked).events}
+
+    everything = names()
+    assert {"CircuitOpened", "RequestFailed", "ParameterChanged"} <= everything
+    assert names(severity="error") == {"CircuitOpened"}
+    assert "ParameterChanged" not in names(severity="warning") > {"CircuitOpened"}
+    assert names(kinds=["CircuitOpened", "ParameterChanged"]) == {
+        "CircuitOpened",
+        "ParameterChanged",
+    }
+    (method,) = {event.method for event in desk.events.events if event.name == "RequestFailed"}
+    assert names(method=method, kinds=["RequestFailed"]) == {"RequestFailed"}
+    assert names(method="shop.v1.Shop/None") == set()
+    soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    assert (names(until=soon), names(since=soon)) == (everything, set())
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "said"),
+    [
+        ({"kinds": ["CircuitOpend"]}, Code.NOT_FOUND, "CircuitOpened"),
+        ({"severity": "loud"}, Code.INVALID_ARGUMENT, "severity must be"),
+        ({"since": "yesterday"}, Code.INVALID_ARGUMENT, "such as 2026-11-27T14:02:11Z"),
+        ({"since": "2026-11-27T14:02:11"}, Code.INVALID_ARGUMENT, "such as 2026-11-27T14:02:11Z"),
+        ({"cursor": "17"}, Code.INVALID_ARGUMENT, "one that list_events has returned"),
+        ({"cursor": "0badcafe-x"}, Code.INVALID_ARGUMENT, "one that list_events has returned"),
+        ({"cursor": "0badcafe-17"}, Code.CONFLICT, "another life of the control plane"),
+    ],
+)
+def test_a_filter_or_cursor_that_makes_no_sense_is_said_to_be_so(desk, asked, code, said):
+    with pytest.raises(CommandError, match=said) as caught:
+        desk.ask("viewer", "list_events", **asked)
+
+    assert caught.value.code is code
+    assert caught.value.field == next(iter(asked)) or asked.keys() == {"kinds"}
+
+
+def test_metrics_tell_how_calls_went_and_why_circuits_are_open(desk, shop):
+    shop.call(lambda: 1)
+    fail(shop, 30)
+
+    answer = desk.ask("viewer", "get_metrics", stack="shop")
+
+    (found,) = answer.stacks
+    assert (answer.total, answer.window, answer.dropped) == (1, 60, 0)
+    assert found.traffic.calls == shop.recorder.traffic(60.0, shop.clock.now()).calls
+    assert found.traffic.successes == 1
+    assert found.traffic.attempts >= found.traffic.calls - found.traffic.refusals
+    policies = {policy.path: policy for policy in found.policies}
+    breaker = policies["shop/circuit_breaker"]
+    assert values(breaker.refusals)["open"] > 0
+    assert values(breaker.events)["CircuitOpened"] == 1
+    (circuit,) = breaker.circuits
+    assert (circuit.state, circuit.open > 0.0) == ("open", True)
+    assert "calls failed" in circuit.why
+    assert sum(series.traffic.calls for series in found.series) == found.traffic.calls
+    assert desk.ask("viewer", "get_metrics", stack="shop", series=0).stacks[0].series == []
+    (only,) = desk.ask("viewer", "get_metrics", policy="circuit_breaker", stack="shop").stacks
+    assert [policy.path for policy in only.policies] == ["shop/circuit_breaker"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ({"window": 61}, Code.INVALID_ARGUMENT),
+        ({"stack": "shp"}, Code.NOT_FOUND),
+        ({"policy": "braker"}, Code.NOT_FOUND),
+        ({"method": "none"}, Code.NOT_FOUND),
+        ({"target": "none"}, Code.NOT_FOUND),
+        ({"label": "x"}, Code.INVALID_ARGUMENT),
+    ],
+)
+def test_metrics_of_what_there_is_none_of_are_refused(desk, shop, asked, code):
+    shop.call(lambda: 1)
+
+    with pytest.raises(CommandError) as caught:
+        desk.ask("viewer", "get_metrics", **asked)
+
+    assert (caught.value.code, caught.value.field) == (code, next(iter(asked)))
 
 
 def test_an_event_with_a_long_cause_can_be_told():
     opened = CircuitOpened(
-        stack="s", at=0.0, key="", duration=float("inf"), failure_rate=1.0, cause="x" * 5000
+        stack="s",
+        at=0.0,
+        key="",
+        duration=float("inf"),
+        calls=1,
+        failures=1,
+        slow=0,
+        failure_rate=1.0,
+        code="UNKNOWN",
+        cause="x" * 5000,
     )
 
     details = values(event_of(opened).details)

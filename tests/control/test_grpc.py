@@ -71,7 +71,12 @@ def test_state_and_events_are_told_as_they_are(stub, show, shop):
     assert (state.stacks[0].traffic.calls, state.stacks[0].traffic.HasField("p99")) == (1, True)
     (event,) = events.events
     assert {entry.name: entry.value.string_value for entry in event.details}["new"] == "open"
-    assert (event.number, events.last) == (1, 1)
+    assert (event.number, events.cursor.partition("-")[2], event.severity) == (
+        1,
+        "1",
+        pb.SEVERITY_INFO,
+    )
+    assert event.why == "mode changed from auto to open by operator"
 
 
 def test_commands_that_were_added_are_run_by_execute(stub, show, plane):

@@ -65,7 +65,8 @@ def same(model: type[BaseModel], message, *, request: bool) -> None:
 def same_kind(kind, field, about: str, *, request: bool) -> None:
     if typing.get_origin(kind) is list:
         assert field.is_repeated, about
-        (kind,) = typing.get_args(kind)
+        (inner,) = typing.get_args(kind)
+        (kind,) = arms(inner)
     else:
         assert not field.is_repeated, about
     if issubclass(kind, BaseModel):
@@ -205,7 +206,7 @@ def normal(value, name=""):
     if isinstance(value, list):
         return [normal(inner, name) for inner in value]
     if isinstance(value, str):
-        return re.sub(r"^(mode|effect|parameter_type)_", "", value.lower())
+        return re.sub(r"^(mode|effect|parameter_type|severity|circuit_state)_", "", value.lower())
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

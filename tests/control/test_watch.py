@@ -87,15 +87,30 @@ def test_a_slow_reader_is_told_how_much_was_lost(opened, desk):
     assert watch.take()[0].dropped == 0
 
 
-def test_losses_are_told_also_when_nothing_else_is(opened, desk, registry):
+def test_what_is_not_wanted_takes_no_room(opened, desk, registry):
     Stack("search", Retry(3), registry=registry)
-    watch, _ = opened(stack="search")
+    watch, woken = opened(stack="search")
+    severe, _ = opened(severity="error")
+    kinds, _ = opened(kinds=["CircuitOpened"])
     for number in range(1001):
         desk.registry.parameter(PATH).set(number % 2 + 4)
 
-    (told,) = watch.take()
+    assert [each.take() for each in (watch, severe, kinds)] == [[], [], []]
+    assert not woken.is_set()
+    assert {figures.dropped for figures in desk.stream.figures()} == {0}
 
-    assert (told.events, told.dropped) == ([], 1)
+
+def test_what_became_of_events_is_known_for_each_subscriber(opened, desk):
+    slow, _ = opened()
+    fast, _ = opened()
+    for number in range(1050):
+        desk.registry.parameter(PATH).set(number % 2 + 4)
+        fast.take()
+
+    figures = [(each.queued, each.delivered, each.dropped) for each in desk.stream.figures()]
+    assert figures == [(1000, 0, 50), (0, 1050, 0)]
+    slow.close()
+    assert desk.stream.dropped == 50
 
 
 def code_of(desk, caller, **arguments):

@@ -72,8 +72,9 @@ def test_a_change_is_told_with_who_and_why(seconds, sink, clock):
         "new": 3.0,
         "revision": 2,
         "by": "anna",
-        "reason": "too slow",
     }
+    assert event.reason == "too slow"
+    assert event.why() == "seconds changed from 2.0 to 3.0 by anna: too slow"
 
 
 @pytest.mark.parametrize("value", ["3", None, 0, 1e9, True])

@@ -14,9 +14,20 @@ from ninelives_grpc.sinks import (
 )
 
 OPENED = CircuitOpened(
-    stack="s", policy="breaker", at=5.0, key="", duration=0.5, failure_rate=0.9, cause="down"
+    stack="s",
+    policy="breaker",
+    at=5.0,
+    reason="failure_rate",
+    key="",
+    duration=0.5,
+    calls=10,
+    failures=9,
+    slow=0,
+    failure_rate=0.9,
+    code="UNAVAILABLE",
+    cause="down",
 )
-CLOSED = CircuitClosed(stack="s", policy="breaker", at=6.0, key="")
+CLOSED = CircuitClosed(stack="s", policy="breaker", at=6.0, key="", probes=3)
 ROUTINE = BulkheadAcquired(stack="s", policy="bulkhead", at=5.0, in_flight=1)
 
 

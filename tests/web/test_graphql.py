@@ -7,6 +7,7 @@ from ninelives_control import ControlPlane
 from ninelives_control.command import Effect
 from ninelives_control.commands import BUILT_IN
 from ninelives_grpc import Bulkhead, CircuitBreaker, Retry, Stack, Timeout
+from ninelives_grpc.events import Severity
 from ninelives_grpc.policies.circuit_breaker import Mode
 from tests.control import added
 from tests.web.graphql_asker import Asker, document, literal, told
@@ -18,7 +19,8 @@ READS = {
     "get_parameter": {"path": f"{BREAKER}/failure_rate_threshold"},
     "get_state": {"stack": "shop", "window": 300},
     "list_commands": {"match": "*_parameter"},
-    "list_events": {"after": 0, "limit": 10},
+    "get_metrics": {"stack": "shop", "window": 300},
+    "list_events": {"severity": Severity.INFO, "limit": 10},
     "list_parameters": {"stack": "shop", "policy": "circuit_breaker"},
     "list_policies": {},
     "list_stacks": {"match": "sh*"},
@@ -67,9 +69,13 @@ def test_a_query_tells_what_the_command_tells(ask, plane, name):
     plane.execute("set_parameter", path=PATH, value=5)
     entry = plane.commands.get(name)
 
-    answer = ask("admin", document("query", name, READS[name], entry.result))
+    (answer,) = ask("admin", document("query", name, READS[name], entry.result)).values()
 
-    assert list(answer.values()) == [told(plane.execute(name, **READS[name]))]
+    expected = told(plane.execute(name, **READS[name]))
+    # The only thing that is another one when asked again, as the stacks have a clock of their own.
+    for each in (answer, expected):
+        each.pop("time", None)
+    assert answer == expected
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -131,14 +137,11 @@ def test_null_is_a_value(ask):
 
 
 def test_numbers_may_be_longer_than_32_bits(ask):
-    answer = ask(
-        "viewer", "query($after: Long) { listEvents(after: $after) { last } }", after=2**40
+    error, *_ = ask.errors(
+        "viewer", "query($of: Long) { listStacks(limit: $of) { total } }", of=2**40
     )
 
-    assert answer["listEvents"]["last"] == 2**40
-    assert ask("viewer", f"{{ listEvents(after: {2**62}) {{ last }} }}") == {
-        "listEvents": {"last": 2**62}
-    }
+    assert "must be less than or equal to 1000" in error["message"]
 
 
 def test_several_commands_go_into_one_document_under_names_of_their_own(ask):

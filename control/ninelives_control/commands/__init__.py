@@ -10,6 +10,7 @@ from ninelives_control.commands.circuit_breakers import (
     reset_circuit_breaker,
 )
 from ninelives_control.commands.events import list_events
+from ninelives_control.commands.metrics import get_metrics
 from ninelives_control.commands.parameters import get_parameter, list_parameters, set_parameter
 from ninelives_control.commands.stacks import describe_policy, list_policies, list_stacks
 from ninelives_control.commands.state import get_state
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 BUILT_IN: tuple[Command[Any, Any], ...] = (
     describe_policy,
     force_circuit_breaker,
+    get_metrics,
     get_parameter,
     get_state,
     list_commands,

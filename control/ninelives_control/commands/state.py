@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
 from ninelives_control.command import Context, Effect, command
+from ninelives_control.commands.traffic import WINDOWS, Traffic, Window, told
 from ninelives_control.model import NamedValue, Page, Result, Text, named
-from ninelives_grpc.windows.sliding import HORIZONS
 
 if TYPE_CHECKING:
-    from ninelives_grpc.observer.traffic import Traffic as Recorded
     from ninelives_grpc.stacks.stack import Stack
-
-WINDOWS = tuple(int(horizon) for horizon in HORIZONS)
-
-
-def _window(seconds: int) -> int:
-    if seconds not in WINDOWS:
-        allowed = {"windows": ", ".join(str(window) for window in WINDOWS)}
-        raise PydanticCustomError("window", "must be one of {windows}", allowed)
-    return seconds
-
-
-Window = Annotated[int, AfterValidator(_window), Field(json_schema_extra={"enum": list(WINDOWS)})]
-"""Seconds that a window covers."""
 
 
 class GetState(Page):
@@ -37,22 +22,6 @@ class GetState(Page):
     methods: int = Field(
         default=100, ge=0, le=1000, description="Methods per stack at most, the busiest first."
     )
-
-
-class Traffic(Result):
-    """The calls that ended in a window."""
-
-    seconds: float = Field(description="Its length; less than asked for if the stack is younger.")
-    calls: int = Field(description="Calls that ended in it.")
-    successes: int = Field(description="Calls that the backend answered.")
-    failures: int = Field(description="Calls that failed.")
-    refusals: int = Field(description="Calls that a policy refused.")
-    ignored: int = Field(description="Calls cancelled, aborted, or turned away by the backend.")
-    success_rate: float = Field(description="Share of successes, 0 to 1; 1 without calls.")
-    calls_per_second: float = Field(description="Calls that ended in a second, on average.")
-    p50: float | None = Field(description="Seconds that half of the calls did not exceed.")
-    p95: float | None = Field(description="Seconds that 95 % of the calls did not exceed.")
-    p99: float | None = Field(description="Seconds that 99 % of the calls did not exceed.")
 
 
 class MethodTraffic(Result):
@@ -116,25 +85,9 @@ def state_of(stack: Stack, window: int = WINDOWS[0], methods: int = 100) -> Stac
             )
             for policy in state.policies
         ],
-        traffic=_traffic(state.traffic),
+        traffic=told(state.traffic),
         methods=[
-            MethodTraffic(method=method, traffic=_traffic(traffic))
+            MethodTraffic(method=method, traffic=told(traffic))
             for method, traffic in busiest[:methods]
         ],
-    )
-
-
-def _traffic(traffic: Recorded) -> Traffic:
-    return Traffic(
-        seconds=traffic.seconds,
-        calls=traffic.calls,
-        successes=traffic.successes,
-        failures=traffic.failures,
-        refusals=traffic.refusals,
-        ignored=traffic.ignored,
-        success_rate=traffic.success_rate,
-        calls_per_second=traffic.calls_per_second,
-        p50=traffic.p50,
-        p95=traffic.p95,
-        p99=traffic.p99,
     )

@@ -94,6 +94,66 @@ MODE_METRICS_ONLY: Mode.ValueType  # 5
 """All pass, but the circuit opens and closes as it would, for all to see."""
 Global___Mode: typing_extensions.TypeAlias = Mode
 
+class _Severity:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _SeverityEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Severity.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    SEVERITY_UNSPECIFIED: _Severity.ValueType  # 0
+    """Not set."""
+    SEVERITY_DEBUG: _Severity.ValueType  # 1
+    """Every good call has one."""
+    SEVERITY_INFO: _Severity.ValueType  # 2
+    """Policies do their work."""
+    SEVERITY_WARNING: _Severity.ValueType  # 3
+    """A call has been refused or has failed."""
+    SEVERITY_ERROR: _Severity.ValueType  # 4
+    """From now on many calls will."""
+
+class Severity(_Severity, metaclass=_SeverityEnumTypeWrapper):
+    """How much an event matters, from least to most."""
+
+SEVERITY_UNSPECIFIED: Severity.ValueType  # 0
+"""Not set."""
+SEVERITY_DEBUG: Severity.ValueType  # 1
+"""Every good call has one."""
+SEVERITY_INFO: Severity.ValueType  # 2
+"""Policies do their work."""
+SEVERITY_WARNING: Severity.ValueType  # 3
+"""A call has been refused or has failed."""
+SEVERITY_ERROR: Severity.ValueType  # 4
+"""From now on many calls will."""
+Global___Severity: typing_extensions.TypeAlias = Severity
+
+class _CircuitState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _CircuitStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_CircuitState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    CIRCUIT_STATE_UNSPECIFIED: _CircuitState.ValueType  # 0
+    """Not set."""
+    CIRCUIT_STATE_CLOSED: _CircuitState.ValueType  # 1
+    """Calls pass."""
+    CIRCUIT_STATE_OPEN: _CircuitState.ValueType  # 2
+    """Calls are refused."""
+    CIRCUIT_STATE_HALF_OPEN: _CircuitState.ValueType  # 3
+    """A few probes pass."""
+
+class CircuitState(_CircuitState, metaclass=_CircuitStateEnumTypeWrapper):
+    """Where a circuit stands."""
+
+CIRCUIT_STATE_UNSPECIFIED: CircuitState.ValueType  # 0
+"""Not set."""
+CIRCUIT_STATE_CLOSED: CircuitState.ValueType  # 1
+"""Calls pass."""
+CIRCUIT_STATE_OPEN: CircuitState.ValueType  # 2
+"""Calls are refused."""
+CIRCUIT_STATE_HALF_OPEN: CircuitState.ValueType  # 3
+"""A few probes pass."""
+Global___CircuitState: typing_extensions.TypeAlias = CircuitState
+
 class _ParameterType:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -296,29 +356,44 @@ class Traffic(google.protobuf.message.Message):
     FAILURES_FIELD_NUMBER: builtins.int
     REFUSALS_FIELD_NUMBER: builtins.int
     IGNORED_FIELD_NUMBER: builtins.int
+    ATTEMPTS_FIELD_NUMBER: builtins.int
+    ANSWERED_FIELD_NUMBER: builtins.int
     SUCCESS_RATE_FIELD_NUMBER: builtins.int
+    BACKEND_SUCCESS_RATE_FIELD_NUMBER: builtins.int
+    ERROR_RATE_FIELD_NUMBER: builtins.int
     CALLS_PER_SECOND_FIELD_NUMBER: builtins.int
     P50_FIELD_NUMBER: builtins.int
+    P90_FIELD_NUMBER: builtins.int
     P95_FIELD_NUMBER: builtins.int
     P99_FIELD_NUMBER: builtins.int
     seconds: builtins.float
-    """Its length in seconds; less than asked for if the stack is younger."""
+    """What is counted, in seconds: up to a slot more than asked for, less for a young stack."""
     calls: builtins.int
     """Calls that ended in it."""
     successes: builtins.int
-    """Calls that the backend answered."""
+    """Calls that were answered."""
     failures: builtins.int
     """Calls that failed."""
     refusals: builtins.int
     """Calls that a policy refused."""
     ignored: builtins.int
     """Calls cancelled, aborted, or turned away by the backend."""
+    attempts: builtins.int
+    """Attempts that backends got, repetitions included."""
+    answered: builtins.int
+    """Attempts that backends answered well."""
     success_rate: builtins.float
-    """Share of successes, 0 to 1; 1 without calls."""
+    """What callers saw: successes of calls, 0 to 1; 1 without calls."""
+    backend_success_rate: builtins.float
+    """What backends did: answered of attempts, 0 to 1; 1 without attempts."""
+    error_rate: builtins.float
+    """Failures and refusals of calls, but for ignored ones, 0 to 1."""
     calls_per_second: builtins.float
     """Calls that ended in a second, on average."""
     p50: builtins.float
     """Seconds that half of the calls did not exceed."""
+    p90: builtins.float
+    """Seconds that 90 % of the calls did not exceed."""
     p95: builtins.float
     """Seconds that 95 % of the calls did not exceed."""
     p99: builtins.float
@@ -332,16 +407,23 @@ class Traffic(google.protobuf.message.Message):
         failures: builtins.int = ...,
         refusals: builtins.int = ...,
         ignored: builtins.int = ...,
+        attempts: builtins.int = ...,
+        answered: builtins.int = ...,
         success_rate: builtins.float = ...,
+        backend_success_rate: builtins.float = ...,
+        error_rate: builtins.float = ...,
         calls_per_second: builtins.float = ...,
         p50: builtins.float | None = ...,
+        p90: builtins.float | None = ...,
         p95: builtins.float | None = ...,
         p99: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_p50", b"_p50", "_p95", b"_p95", "_p99", b"_p99", "p50", b"p50", "p95", b"p95", "p99", b"p99"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_p50", b"_p50", "_p95", b"_p95", "_p99", b"_p99", "calls", b"calls", "calls_per_second", b"calls_per_second", "failures", b"failures", "ignored", b"ignored", "p50", b"p50", "p95", b"p95", "p99", b"p99", "refusals", b"refusals", "seconds", b"seconds", "success_rate", b"success_rate", "successes", b"successes"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_p50", b"_p50", "_p90", b"_p90", "_p95", b"_p95", "_p99", b"_p99", "p50", b"p50", "p90", b"p90", "p95", b"p95", "p99", b"p99"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_p50", b"_p50", "_p90", b"_p90", "_p95", b"_p95", "_p99", b"_p99", "answered", b"answered", "attempts", b"attempts", "backend_success_rate", b"backend_success_rate", "calls", b"calls", "calls_per_second", b"calls_per_second", "error_rate", b"error_rate", "failures", b"failures", "ignored", b"ignored", "p50", b"p50", "p90", b"p90", "p95", b"p95", "p99", b"p99", "refusals", b"refusals", "seconds", b"seconds", "success_rate", b"success_rate", "successes", b"successes"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_p50", b"_p50"]) -> typing.Literal["p50"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_p90", b"_p90"]) -> typing.Literal["p90"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_p95", b"_p95"]) -> typing.Literal["p95"] | None: ...
     @typing.overload
@@ -444,6 +526,179 @@ class StackState(google.protobuf.message.Message):
 Global___StackState: typing_extensions.TypeAlias = StackState
 
 @typing.final
+class Series(google.protobuf.message.Message):
+    """The calls of one method to one target."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: builtins.int
+    TARGET_FIELD_NUMBER: builtins.int
+    TRAFFIC_FIELD_NUMBER: builtins.int
+    method: builtins.str
+    """Its name; `_OTHER` for all beyond the first thousand."""
+    target: builtins.str
+    """Where the channel leads; empty if that is not known."""
+    @property
+    def traffic(self) -> Global___Traffic:
+        """The calls."""
+
+    def __init__(
+        self,
+        *,
+        method: builtins.str = ...,
+        target: builtins.str = ...,
+        traffic: Global___Traffic | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["traffic", b"traffic"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["method", b"method", "target", b"target", "traffic", b"traffic"]) -> None: ...
+
+Global___Series: typing_extensions.TypeAlias = Series
+
+@typing.final
+class Circuit(google.protobuf.message.Message):
+    """One circuit of a breaker."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    CLOSED_FIELD_NUMBER: builtins.int
+    OPEN_FIELD_NUMBER: builtins.int
+    HALF_OPEN_FIELD_NUMBER: builtins.int
+    WHY_FIELD_NUMBER: builtins.int
+    key: builtins.str
+    """Which one; empty for the only one."""
+    state: Global___CircuitState.ValueType
+    """Where it stands."""
+    since: builtins.float
+    """Seconds for which it has stood there."""
+    closed: builtins.float
+    """Seconds of the window that it was closed."""
+    open: builtins.float
+    """Seconds of the window that it was open."""
+    half_open: builtins.float
+    """Seconds of the window that it was half-open."""
+    why: builtins.str
+    """When and why it came there; empty if it never changed."""
+    def __init__(
+        self,
+        *,
+        key: builtins.str = ...,
+        state: Global___CircuitState.ValueType = ...,
+        since: builtins.float = ...,
+        closed: builtins.float = ...,
+        open: builtins.float = ...,
+        half_open: builtins.float = ...,
+        why: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["closed", b"closed", "half_open", b"half_open", "key", b"key", "open", b"open", "since", b"since", "state", b"state", "why", b"why"]) -> None: ...
+
+Global___Circuit: typing_extensions.TypeAlias = Circuit
+
+@typing.final
+class PolicyMetrics(google.protobuf.message.Message):
+    """What one policy did in a window."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    ERROR_RATE_FIELD_NUMBER: builtins.int
+    RETRIES_FIELD_NUMBER: builtins.int
+    USED_FIELD_NUMBER: builtins.int
+    LEFT_FIELD_NUMBER: builtins.int
+    REFUSALS_FIELD_NUMBER: builtins.int
+    EVENTS_FIELD_NUMBER: builtins.int
+    CIRCUITS_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    """Its address, `stack/policy`."""
+    kind: builtins.str
+    """Its class, such as CircuitBreaker."""
+    error_rate: builtins.float
+    """Share of calls that failed or that it refused, 0 to 1."""
+    retries: builtins.int
+    """Extra attempts that it started."""
+    used: builtins.float
+    """How much of its limit is used now, 0 to 1."""
+    left: builtins.float
+    """Extra attempts that its budget could pay now."""
+    @property
+    def refusals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___NamedValue]:
+        """Calls that it refused, by reason."""
+
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___NamedValue]:
+        """What it did, by kind of event."""
+
+    @property
+    def circuits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Circuit]:
+        """Its circuits, a hundred at most."""
+
+    def __init__(
+        self,
+        *,
+        path: builtins.str = ...,
+        kind: builtins.str = ...,
+        error_rate: builtins.float = ...,
+        retries: builtins.int = ...,
+        used: builtins.float | None = ...,
+        left: builtins.float | None = ...,
+        refusals: collections.abc.Iterable[Global___NamedValue] | None = ...,
+        events: collections.abc.Iterable[Global___NamedValue] | None = ...,
+        circuits: collections.abc.Iterable[Global___Circuit] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_left", b"_left", "_used", b"_used", "left", b"left", "used", b"used"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_left", b"_left", "_used", b"_used", "circuits", b"circuits", "error_rate", b"error_rate", "events", b"events", "kind", b"kind", "left", b"left", "path", b"path", "refusals", b"refusals", "retries", b"retries", "used", b"used"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_left", b"_left"]) -> typing.Literal["left"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_used", b"_used"]) -> typing.Literal["used"] | None: ...
+
+Global___PolicyMetrics: typing_extensions.TypeAlias = PolicyMetrics
+
+@typing.final
+class StackMetrics(google.protobuf.message.Message):
+    """One stack in a window."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    TRAFFIC_FIELD_NUMBER: builtins.int
+    SERIES_FIELD_NUMBER: builtins.int
+    POLICIES_FIELD_NUMBER: builtins.int
+    OVERFLOWED_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Its name."""
+    overflowed: builtins.int
+    """Calls since the start that were counted as `_OTHER`."""
+    @property
+    def traffic(self) -> Global___Traffic:
+        """All its calls."""
+
+    @property
+    def series(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Series]:
+        """By method and target, the busiest first."""
+
+    @property
+    def policies(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___PolicyMetrics]:
+        """Its policies, outermost first."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        traffic: Global___Traffic | None = ...,
+        series: collections.abc.Iterable[Global___Series] | None = ...,
+        policies: collections.abc.Iterable[Global___PolicyMetrics] | None = ...,
+        overflowed: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["traffic", b"traffic"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "overflowed", b"overflowed", "policies", b"policies", "series", b"series", "traffic", b"traffic"]) -> None: ...
+
+Global___StackMetrics: typing_extensions.TypeAlias = StackMetrics
+
+@typing.final
 class Event(google.protobuf.message.Message):
     """Something a policy did."""
 
@@ -452,9 +707,13 @@ class Event(google.protobuf.message.Message):
     NUMBER_FIELD_NUMBER: builtins.int
     TIME_FIELD_NUMBER: builtins.int
     NAME_FIELD_NUMBER: builtins.int
+    SEVERITY_FIELD_NUMBER: builtins.int
     STACK_FIELD_NUMBER: builtins.int
     POLICY_FIELD_NUMBER: builtins.int
     METHOD_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    WHY_FIELD_NUMBER: builtins.int
     DETAILS_FIELD_NUMBER: builtins.int
     number: builtins.int
     """In the order in which they came; none in a watch."""
@@ -462,12 +721,20 @@ class Event(google.protobuf.message.Message):
     """When, in RFC 3339, UTC."""
     name: builtins.str
     """Which kind of event, such as CircuitOpened."""
+    severity: Global___Severity.ValueType
+    """How much it matters."""
     stack: builtins.str
     """Name of the stack."""
     policy: builtins.str
     """Name of the policy, empty for the stack itself."""
     method: builtins.str
     """Name of the method, empty where no call is concerned."""
+    attempt: builtins.int
+    """Which attempt of the call, from 1; 0 if none."""
+    reason: builtins.str
+    """Why, in one word; empty where there is no choice."""
+    why: builtins.str
+    """Why, in a sentence, with the numbers."""
     @property
     def details(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___NamedValue]:
         """What this kind of event tells besides."""
@@ -478,13 +745,17 @@ class Event(google.protobuf.message.Message):
         number: builtins.int | None = ...,
         time: builtins.str = ...,
         name: builtins.str = ...,
+        severity: Global___Severity.ValueType = ...,
         stack: builtins.str = ...,
         policy: builtins.str = ...,
         method: builtins.str = ...,
+        attempt: builtins.int = ...,
+        reason: builtins.str = ...,
+        why: builtins.str = ...,
         details: collections.abc.Iterable[Global___NamedValue] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_number", b"_number", "number", b"number"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_number", b"_number", "details", b"details", "method", b"method", "name", b"name", "number", b"number", "policy", b"policy", "stack", b"stack", "time", b"time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_number", b"_number", "attempt", b"attempt", "details", b"details", "method", b"method", "name", b"name", "number", b"number", "policy", b"policy", "reason", b"reason", "severity", b"severity", "stack", b"stack", "time", b"time", "why", b"why"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_number", b"_number"]) -> typing.Literal["number"] | None: ...
 
 Global___Event: typing_extensions.TypeAlias = Event
@@ -1023,6 +1294,105 @@ class GetStateResponse(google.protobuf.message.Message):
 Global___GetStateResponse: typing_extensions.TypeAlias = GetStateResponse
 
 @typing.final
+class GetMetricsRequest(google.protobuf.message.Message):
+    """Of which stacks to return the metrics."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    WINDOW_FIELD_NUMBER: builtins.int
+    STACK_FIELD_NUMBER: builtins.int
+    POLICY_FIELD_NUMBER: builtins.int
+    METHOD_FIELD_NUMBER: builtins.int
+    TARGET_FIELD_NUMBER: builtins.int
+    SERIES_FIELD_NUMBER: builtins.int
+    offset: builtins.int
+    """Entries to leave out first; 0."""
+    limit: builtins.int
+    """Entries to return at most, up to 1000; 100."""
+    window: builtins.int
+    """Seconds: 60, 300 or 900; 60."""
+    stack: builtins.str
+    """Name of the stack; all."""
+    policy: builtins.str
+    """Name of the policy; all."""
+    method: builtins.str
+    """Series of this method; all."""
+    target: builtins.str
+    """Series of this target; all."""
+    series: builtins.int
+    """Series per stack at most, the busiest first, up to 1001; 100."""
+    def __init__(
+        self,
+        *,
+        offset: builtins.int | None = ...,
+        limit: builtins.int | None = ...,
+        window: builtins.int | None = ...,
+        stack: builtins.str | None = ...,
+        policy: builtins.str | None = ...,
+        method: builtins.str | None = ...,
+        target: builtins.str | None = ...,
+        series: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_limit", b"_limit", "_method", b"_method", "_offset", b"_offset", "_policy", b"_policy", "_series", b"_series", "_stack", b"_stack", "_target", b"_target", "_window", b"_window", "limit", b"limit", "method", b"method", "offset", b"offset", "policy", b"policy", "series", b"series", "stack", b"stack", "target", b"target", "window", b"window"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_limit", b"_limit", "_method", b"_method", "_offset", b"_offset", "_policy", b"_policy", "_series", b"_series", "_stack", b"_stack", "_target", b"_target", "_window", b"_window", "limit", b"limit", "method", b"method", "offset", b"offset", "policy", b"policy", "series", b"series", "stack", b"stack", "target", b"target", "window", b"window"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_limit", b"_limit"]) -> typing.Literal["limit"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_method", b"_method"]) -> typing.Literal["method"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_offset", b"_offset"]) -> typing.Literal["offset"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_policy", b"_policy"]) -> typing.Literal["policy"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_series", b"_series"]) -> typing.Literal["series"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_stack", b"_stack"]) -> typing.Literal["stack"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_target", b"_target"]) -> typing.Literal["target"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_window", b"_window"]) -> typing.Literal["window"] | None: ...
+
+Global___GetMetricsRequest: typing_extensions.TypeAlias = GetMetricsRequest
+
+@typing.final
+class GetMetricsResponse(google.protobuf.message.Message):
+    """Stacks in a window."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: builtins.int
+    WINDOW_FIELD_NUMBER: builtins.int
+    STACKS_FIELD_NUMBER: builtins.int
+    TOTAL_FIELD_NUMBER: builtins.int
+    DROPPED_FIELD_NUMBER: builtins.int
+    time: builtins.str
+    """When, in RFC 3339, UTC."""
+    window: builtins.int
+    """Seconds that were asked for."""
+    total: builtins.int
+    """How many there are on all pages."""
+    dropped: builtins.int
+    """Events since the start that could not be counted."""
+    @property
+    def stacks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___StackMetrics]:
+        """The stacks on this page, by name."""
+
+    def __init__(
+        self,
+        *,
+        time: builtins.str = ...,
+        window: builtins.int = ...,
+        stacks: collections.abc.Iterable[Global___StackMetrics] | None = ...,
+        total: builtins.int = ...,
+        dropped: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dropped", b"dropped", "stacks", b"stacks", "time", b"time", "total", b"total", "window", b"window"]) -> None: ...
+
+Global___GetMetricsResponse: typing_extensions.TypeAlias = GetMetricsResponse
+
+@typing.final
 class ResetCircuitBreakerRequest(google.protobuf.message.Message):
     """Which circuit breaker to reset."""
 
@@ -1149,40 +1519,64 @@ class ListEventsRequest(google.protobuf.message.Message):
 
     STACK_FIELD_NUMBER: builtins.int
     POLICY_FIELD_NUMBER: builtins.int
-    EVENT_FIELD_NUMBER: builtins.int
-    AFTER_FIELD_NUMBER: builtins.int
+    METHOD_FIELD_NUMBER: builtins.int
+    KINDS_FIELD_NUMBER: builtins.int
+    SEVERITY_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    CURSOR_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
     stack: builtins.str
     """Name of the stack; all."""
     policy: builtins.str
     """Name of the policy; all."""
-    event: builtins.str
-    """Kind of event, such as CircuitOpened; all."""
-    after: builtins.int
-    """Only those with a higher number; 0."""
+    method: builtins.str
+    """Name of the method; all."""
+    severity: Global___Severity.ValueType
+    """Only those that matter so much, or more; DEBUG."""
+    since: builtins.str
+    """Only those since then, in RFC 3339; all that are kept."""
+    until: builtins.str
+    """Only those before then, in RFC 3339; up to now."""
+    cursor: builtins.str
+    """Only those after it: the cursor of the page before; all that are kept."""
     limit: builtins.int
     """Events to return at most, up to 1000; 100."""
+    @property
+    def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Kinds of events, such as CircuitOpened; all if none is given."""
+
     def __init__(
         self,
         *,
         stack: builtins.str | None = ...,
         policy: builtins.str | None = ...,
-        event: builtins.str | None = ...,
-        after: builtins.int | None = ...,
+        method: builtins.str | None = ...,
+        kinds: collections.abc.Iterable[builtins.str] | None = ...,
+        severity: Global___Severity.ValueType | None = ...,
+        since: builtins.str | None = ...,
+        until: builtins.str | None = ...,
+        cursor: builtins.str | None = ...,
         limit: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_after", b"_after", "_event", b"_event", "_limit", b"_limit", "_policy", b"_policy", "_stack", b"_stack", "after", b"after", "event", b"event", "limit", b"limit", "policy", b"policy", "stack", b"stack"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_after", b"_after", "_event", b"_event", "_limit", b"_limit", "_policy", b"_policy", "_stack", b"_stack", "after", b"after", "event", b"event", "limit", b"limit", "policy", b"policy", "stack", b"stack"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cursor", b"_cursor", "_limit", b"_limit", "_method", b"_method", "_policy", b"_policy", "_severity", b"_severity", "_since", b"_since", "_stack", b"_stack", "_until", b"_until", "cursor", b"cursor", "limit", b"limit", "method", b"method", "policy", b"policy", "severity", b"severity", "since", b"since", "stack", b"stack", "until", b"until"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cursor", b"_cursor", "_limit", b"_limit", "_method", b"_method", "_policy", b"_policy", "_severity", b"_severity", "_since", b"_since", "_stack", b"_stack", "_until", b"_until", "cursor", b"cursor", "kinds", b"kinds", "limit", b"limit", "method", b"method", "policy", b"policy", "severity", b"severity", "since", b"since", "stack", b"stack", "until", b"until"]) -> None: ...
     @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_after", b"_after"]) -> typing.Literal["after"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_event", b"_event"]) -> typing.Literal["event"] | None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_cursor", b"_cursor"]) -> typing.Literal["cursor"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_limit", b"_limit"]) -> typing.Literal["limit"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_method", b"_method"]) -> typing.Literal["method"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_policy", b"_policy"]) -> typing.Literal["policy"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_severity", b"_severity"]) -> typing.Literal["severity"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_since", b"_since"]) -> typing.Literal["since"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_stack", b"_stack"]) -> typing.Literal["stack"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_until", b"_until"]) -> typing.Literal["until"] | None: ...
 
 Global___ListEventsRequest: typing_extensions.TypeAlias = ListEventsRequest
 
@@ -1193,10 +1587,10 @@ class ListEventsResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: builtins.int
-    LAST_FIELD_NUMBER: builtins.int
+    CURSOR_FIELD_NUMBER: builtins.int
     MORE_FIELD_NUMBER: builtins.int
-    last: builtins.int
-    """Pass it as `after` to go on from here."""
+    cursor: builtins.str
+    """Pass it as `cursor` to go on from here."""
     more: builtins.bool
     """Whether there are more of them already."""
     @property
@@ -1207,10 +1601,10 @@ class ListEventsResponse(google.protobuf.message.Message):
         self,
         *,
         events: collections.abc.Iterable[Global___Event] | None = ...,
-        last: builtins.int = ...,
+        cursor: builtins.str = ...,
         more: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["events", b"events", "last", b"last", "more", b"more"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cursor", b"cursor", "events", b"events", "more", b"more"]) -> None: ...
 
 Global___ListEventsResponse: typing_extensions.TypeAlias = ListEventsResponse
 
@@ -1324,15 +1718,40 @@ class WatchRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     STACK_FIELD_NUMBER: builtins.int
+    POLICY_FIELD_NUMBER: builtins.int
+    METHOD_FIELD_NUMBER: builtins.int
+    KINDS_FIELD_NUMBER: builtins.int
+    SEVERITY_FIELD_NUMBER: builtins.int
     stack: builtins.str
     """Name of the stack; all."""
+    policy: builtins.str
+    """Name of the policy; all."""
+    method: builtins.str
+    """Name of the method; all."""
+    severity: Global___Severity.ValueType
+    """Only those that matter so much, or more; DEBUG."""
+    @property
+    def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Kinds of events, such as CircuitOpened; all if none is given."""
+
     def __init__(
         self,
         *,
         stack: builtins.str | None = ...,
+        policy: builtins.str | None = ...,
+        method: builtins.str | None = ...,
+        kinds: collections.abc.Iterable[builtins.str] | None = ...,
+        severity: Global___Severity.ValueType | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_stack", b"_stack", "stack", b"stack"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_stack", b"_stack", "stack", b"stack"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_method", b"_method", "_policy", b"_policy", "_severity", b"_severity", "_stack", b"_stack", "method", b"method", "policy", b"policy", "severity", b"severity", "stack", b"stack"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_method", b"_method", "_policy", b"_policy", "_severity", b"_severity", "_stack", b"_stack", "kinds", b"kinds", "method", b"method", "policy", b"policy", "severity", b"severity", "stack", b"stack"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_method", b"_method"]) -> typing.Literal["method"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_policy", b"_policy"]) -> typing.Literal["policy"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_severity", b"_severity"]) -> typing.Literal["severity"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_stack", b"_stack"]) -> typing.Literal["stack"] | None: ...
 
 Global___WatchRequest: typing_extensions.TypeAlias = WatchRequest

@@ -73,6 +73,11 @@ class ControlServiceStub(object):
                 request_serializer=ninelives__control_dot_v1_dot_control__pb2.GetStateRequest.SerializeToString,
                 response_deserializer=ninelives__control_dot_v1_dot_control__pb2.GetStateResponse.FromString,
                 _registered_method=True)
+        self.GetMetrics = channel.unary_unary(
+                '/ninelives_control.v1.ControlService/GetMetrics',
+                request_serializer=ninelives__control_dot_v1_dot_control__pb2.GetMetricsRequest.SerializeToString,
+                response_deserializer=ninelives__control_dot_v1_dot_control__pb2.GetMetricsResponse.FromString,
+                _registered_method=True)
         self.ResetCircuitBreaker = channel.unary_unary(
                 '/ninelives_control.v1.ControlService/ResetCircuitBreaker',
                 request_serializer=ninelives__control_dot_v1_dot_control__pb2.ResetCircuitBreakerRequest.SerializeToString,
@@ -161,6 +166,13 @@ class ControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetMetrics(self, request, context):
+        """Returns how calls went, what policies refused and repeated, and why circuits are open.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResetCircuitBreaker(self, request, context):
         """Closes a circuit, or all of a breaker, and forgets the failures that it knew of.
         """
@@ -240,6 +252,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.GetState,
                     request_deserializer=ninelives__control_dot_v1_dot_control__pb2.GetStateRequest.FromString,
                     response_serializer=ninelives__control_dot_v1_dot_control__pb2.GetStateResponse.SerializeToString,
+            ),
+            'GetMetrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMetrics,
+                    request_deserializer=ninelives__control_dot_v1_dot_control__pb2.GetMetricsRequest.FromString,
+                    response_serializer=ninelives__control_dot_v1_dot_control__pb2.GetMetricsResponse.SerializeToString,
             ),
             'ResetCircuitBreaker': grpc.unary_unary_rpc_method_handler(
                     servicer.ResetCircuitBreaker,
@@ -465,6 +482,33 @@ class ControlService(object):
             '/ninelives_control.v1.ControlService/GetState',
             ninelives__control_dot_v1_dot_control__pb2.GetStateRequest.SerializeToString,
             ninelives__control_dot_v1_dot_control__pb2.GetStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMetrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ninelives_control.v1.ControlService/GetMetrics',
+            ninelives__control_dot_v1_dot_control__pb2.GetMetricsRequest.SerializeToString,
+            ninelives__control_dot_v1_dot_control__pb2.GetMetricsResponse.FromString,
             options,
             channel_credentials,
             insecure,

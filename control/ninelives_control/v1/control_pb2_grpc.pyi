@@ -147,6 +147,22 @@ _ControlServiceGetStateType = typing_extensions.TypeVar(
     ],
 )
 
+_ControlServiceGetMetricsType = typing_extensions.TypeVar(
+    '_ControlServiceGetMetricsType',
+    grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.GetMetricsRequest,
+        ninelives_control.v1.control_pb2.GetMetricsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.GetMetricsRequest,
+        ninelives_control.v1.control_pb2.GetMetricsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.GetMetricsRequest,
+        ninelives_control.v1.control_pb2.GetMetricsResponse,
+    ],
+)
+
 _ControlServiceResetCircuitBreakerType = typing_extensions.TypeVar(
     '_ControlServiceResetCircuitBreakerType',
     grpc.UnaryUnaryMultiCallable[
@@ -243,7 +259,7 @@ _ControlServiceWatchType = typing_extensions.TypeVar(
     ],
 )
 
-class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlServiceListPoliciesType, _ControlServiceDescribePolicyType, _ControlServiceListParametersType, _ControlServiceGetParameterType, _ControlServiceSetParameterType, _ControlServiceGetStateType, _ControlServiceResetCircuitBreakerType, _ControlServiceForceCircuitBreakerType, _ControlServiceListEventsType, _ControlServiceListCommandsType, _ControlServiceExecuteType, _ControlServiceWatchType]):
+class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlServiceListPoliciesType, _ControlServiceDescribePolicyType, _ControlServiceListParametersType, _ControlServiceGetParameterType, _ControlServiceSetParameterType, _ControlServiceGetStateType, _ControlServiceGetMetricsType, _ControlServiceResetCircuitBreakerType, _ControlServiceForceCircuitBreakerType, _ControlServiceListEventsType, _ControlServiceListCommandsType, _ControlServiceExecuteType, _ControlServiceWatchType]):
     """Reads the state of stacks and changes their parameters while calls are in flight.
 
     Callers show a token in the metadata `authorization: Bearer TOKEN`. Without one, callers on the
@@ -279,6 +295,10 @@ class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlS
         grpc.UnaryUnaryMultiCallable[
             ninelives_control.v1.control_pb2.GetStateRequest,
             ninelives_control.v1.control_pb2.GetStateResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.GetMetricsRequest,
+            ninelives_control.v1.control_pb2.GetMetricsResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             ninelives_control.v1.control_pb2.ResetCircuitBreakerRequest,
@@ -337,6 +357,10 @@ class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlS
             ninelives_control.v1.control_pb2.GetStateResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.GetMetricsRequest,
+            ninelives_control.v1.control_pb2.GetMetricsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             ninelives_control.v1.control_pb2.ResetCircuitBreakerRequest,
             ninelives_control.v1.control_pb2.ResetCircuitBreakerResponse,
         ],
@@ -382,6 +406,9 @@ class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlS
 
     GetState: _ControlServiceGetStateType
     """Returns the state of policies and the traffic of the last minutes."""
+
+    GetMetrics: _ControlServiceGetMetricsType
+    """Returns how calls went, what policies refused and repeated, and why circuits are open."""
 
     ResetCircuitBreaker: _ControlServiceResetCircuitBreakerType
     """Closes a circuit, or all of a breaker, and forgets the failures that it knew of."""
@@ -429,6 +456,10 @@ ControlServiceAsyncStub: typing_extensions.TypeAlias = ControlServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         ninelives_control.v1.control_pb2.GetStateRequest,
         ninelives_control.v1.control_pb2.GetStateResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.GetMetricsRequest,
+        ninelives_control.v1.control_pb2.GetMetricsResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         ninelives_control.v1.control_pb2.ResetCircuitBreakerRequest,
@@ -518,6 +549,14 @@ class ControlServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[ninelives_control.v1.control_pb2.GetStateResponse, collections.abc.Awaitable[ninelives_control.v1.control_pb2.GetStateResponse]]:
         """Returns the state of policies and the traffic of the last minutes."""
+
+    @abc.abstractmethod
+    def GetMetrics(
+        self,
+        request: ninelives_control.v1.control_pb2.GetMetricsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[ninelives_control.v1.control_pb2.GetMetricsResponse, collections.abc.Awaitable[ninelives_control.v1.control_pb2.GetMetricsResponse]]:
+        """Returns how calls went, what policies refused and repeated, and why circuits are open."""
 
     @abc.abstractmethod
     def ResetCircuitBreaker(

@@ -13,6 +13,7 @@ from .clients import MODES, answered, told
 PATH = "shop/retry/max_attempts"
 READS = {
     "describe_policy": {"path": "shop/retry"},
+    "get_metrics": {"stack": "shop"},
     "get_parameter": {"path": PATH},
     "get_state": {"stack": "shop"},
     "list_commands": {},
@@ -21,7 +22,7 @@ READS = {
     "list_policies": {},
     "list_stacks": {},
 }
-PASSING = {"seconds", "calls_per_second"}
+PASSING = {"seconds", "calls_per_second", "time", "since", "closed"}
 CHANGES = {
     "set_parameter": {"path": PATH, "value": 5, "reason": "a try"},
     "force_circuit_breaker": {"path": "shop/circuit_breaker", "mode": "open"},
