@@ -7,20 +7,38 @@ from typing import TYPE_CHECKING
 from ninelives_grpc.errors import NinelivesError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ninelives_grpc.events import Event
+    from ninelives_grpc.sinks.protected import ProtectedSink
+    from ninelives_grpc.stacks.algebra import Expression
 
 
 class SinkError(NinelivesError):
     """Sinks of a composition failed.
 
     Attributes:
-        errors: What each of them raised.
+        failures: Each sink that failed, with what it raised; compositions inside are taken apart.
     """
 
-    def __init__(self, errors: list[Exception]) -> None:
+    def __init__(self, failures: Sequence[tuple[object, Exception]]) -> None:
         """Hold what each of them raised."""
-        super().__init__("; ".join(f"{type(error).__name__}: {error}" for error in errors))
-        self.errors = errors
+        self.failures: tuple[tuple[object, Exception], ...] = tuple(
+            inner
+            for failure in failures
+            for inner in (failure[1].failures if isinstance(failure[1], SinkError) else (failure,))
+        )
+        super().__init__(
+            "; ".join(
+                f"{type(sink).__name__} raised {type(error).__name__}: {error}"
+                for sink, error in self.failures
+            )
+        )
+
+    @property
+    def errors(self) -> list[Exception]:
+        """What they raised."""
+        return [error for _, error in self.failures]
 
 
 class Sink:
@@ -52,6 +70,16 @@ class Sink:
         """Feed the other one what this one can not take."""
         return FallbackSink(self, other) if isinstance(other, Sink) else NotImplemented
 
+    def protected(self, expression: Expression, *, name: str = "sink") -> ProtectedSink:
+        """Return this sink behind policies: `sink.protected(Retry(3) + CircuitBreaker())`.
+
+        Raises:
+            ConfigError: The policies do not go together.
+        """
+        from ninelives_grpc.sinks.protected import ProtectedSink  # noqa: PLC0415 - a sink, too
+
+        return ProtectedSink(self, expression, name=name)
+
 
 class NullSink(Sink):
     """Takes nothing."""
@@ -78,16 +106,16 @@ class MulticastSink(Sink):
         Raises:
             SinkError: One or more of them failed; the others got the event.
         """
-        errors: list[Exception] = []
+        failures: list[tuple[object, Exception]] = []
         for sink in self.sinks:
             if event.routine and not sink.routine:
                 continue
             try:
                 sink.emit(event)
             except Exception as error:  # noqa: BLE001 - raised below, together
-                errors.append(error)
-        if errors:
-            raise SinkError(errors)
+                failures.append((sink, error))
+        if failures:
+            raise SinkError(failures)
 
     def close(self) -> None:
         """Close each."""
@@ -116,7 +144,7 @@ class FallbackSink(Sink):
             try:
                 self.second.emit(event)
             except Exception as error:  # noqa: BLE001 - raised with the first
-                raise SinkError([first_error, error]) from None
+                raise SinkError([(self.first, first_error), (self.second, error)]) from None
 
     def close(self) -> None:
         """Close both."""

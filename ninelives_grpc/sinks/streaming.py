@@ -180,13 +180,13 @@ class StreamingSink(Sink):
         Raises:
             SinkError: One or more could not be notified; the others were, and all got the event.
         """
-        errors: list[Exception] = []
+        failures: list[tuple[object, Exception]] = []
         for subscription in self._subscriptions:
             if event.routine and not subscription.routine:
                 continue
             try:
                 subscription.put(event)
             except Exception as error:  # noqa: BLE001 - raised below, together
-                errors.append(error)
-        if errors:
-            raise SinkError(errors)
+                failures.append((subscription, error))
+        if failures:
+            raise SinkError(failures)

@@ -39,7 +39,7 @@ EVERY_ERROR = [
     UnknownNameError("stack", "paymnts", ["payments"]),
     RevisionError("a/b/c", 1, 2),
     MissingExtraError("otel", "metrics"),
-    SinkError([ValueError("x"), KeyError("y")]),
+    SinkError([("log", ValueError("x")), ("file", KeyError("y"))]),
     LocalError("text", code=Code.ABORTED),
     refusal(),
     refusal(AioRefused),

@@ -6,7 +6,8 @@ import weakref
 
 import pytest
 
-from ninelives_grpc.sinks import MemorySink, NonBlockingSink, Sink
+from ninelives_grpc.sinks import Backpressure, MemorySink, NonBlockingSink, Sink
+from ninelives_grpc.testing import VirtualClock
 from tests.unit.test_sinks import CLOSED, OPENED, Broken, Closable
 
 
@@ -162,3 +163,47 @@ def test_in_a_real_child_events_are_delivered_again():
     again.close()
 
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_it_tells_how_well_it_keeps_up():
+    slow, clock = Slow(), VirtualClock()
+    sink = NonBlockingSink(slow, size=3, clock=clock)
+    sink.emit(OPENED)
+    slow.started.wait(10)
+    clock.advance(2.0)
+    for _ in range(5):
+        sink.emit(CLOSED)
+    clock.advance(1.5)
+
+    busy = sink.backpressure()
+    slow.release.set()
+    sink.close()
+
+    assert busy == Backpressure(
+        queued=4, high_water=4, delivered=0, dropped=2, failed=0, lag=pytest.approx(3.5)
+    )
+    assert sink.backpressure() == Backpressure(
+        queued=0, high_water=4, delivered=4, dropped=2, failed=0, lag=0.0
+    )
+
+
+def test_a_sink_that_does_not_come_back_is_left_alone(caplog):
+    slow = Slow()
+    sink = NonBlockingSink(slow)
+    sink.emit(OPENED)
+    slow.started.wait(10)
+
+    sink.emit(CLOSED)
+    sink.close(timeout=0.0)
+    lost = sink.dropped
+    slow.release.set()
+    sink._thread.join(10)
+
+    assert lost == 1
+    assert slow.events == [OPENED]
+    assert "does not come back; it is left alone, 1 events are lost" in caplog.text
+
+
+def test_a_queue_without_room_makes_no_sense():
+    with pytest.raises(ValueError, match="size must be at least 1"):
+        NonBlockingSink(MemorySink(), size=0)

@@ -84,7 +84,7 @@ def test_a_sink_that_fails_does_not_keep_the_others_from_their_events():
 
     assert last.events == [OPENED]
     assert [str(error) for error in caught.value.errors] == ["one", "two"]
-    assert str(caught.value) == "OSError: one; OSError: two"
+    assert str(caught.value) == "Broken raised OSError: one; Broken raised OSError: two"
 
 
 def test_of_several_sinks_only_those_get_routine_events_that_want_them():

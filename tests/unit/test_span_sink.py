@@ -22,7 +22,13 @@ def test_an_event_is_added_to_the_current_span(tracer):
         "ninelives.stack": "s",
         "ninelives.policy": "breaker",
         "ninelives.key": "",
+        "ninelives.reason": "failure_rate",
+        "ninelives.why": "9 of the last 10 calls failed, down",
         "ninelives.duration": 0.5,
+        "ninelives.calls": 10,
+        "ninelives.failures": 9,
+        "ninelives.slow": 0,
+        "ninelives.code": "UNAVAILABLE",
         "ninelives.failure_rate": 0.9,
         "ninelives.cause": "down",
     }
