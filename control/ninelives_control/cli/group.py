@@ -19,8 +19,12 @@ SUBCOMMANDS = {
     "check": "Say what is wrong with a configuration.",
     "commands": "List the commands of a control plane.",
     "demo": "Watch policies at work, and tune them.",
+    "events": "List what policies did, or follow it as it happens.",
     "mcp": "Serve MCP to an agent, for a control plane that runs.",
+    "prometheus": "Write rules, alerts and a dashboard for Prometheus and Grafana.",
+    "recorder": "Read what a flight recorder has left behind.",
     "token": "Make, list and remove tokens.",
+    "top": "Watch all stacks, those in trouble first.",
 }
 """Modules of this package, each with a click command named `cli`, and what to say of them."""
 
