@@ -24,16 +24,18 @@ if TYPE_CHECKING:
 
     from opentelemetry.metrics import CallbackOptions, Meter
 
+    from ninelives_grpc.observer.recorder import Ending
     from ninelives_grpc.policies.policy import Live
     from ninelives_grpc.registry import Registry
     from ninelives_grpc.stacks.stack import Stack
 
-    Attributes = dict[str, str]
+    Attributes = dict[str, str | int]
 
 SYSTEM, METHOD = "rpc.system.name", "rpc.method"
 STATUS = "rpc.response.status_code"
 """The conventions have called it `rpc.grpc.status_code`, and may yet call it something else."""
 STACK, POLICY, EVENT = "ninelives.stack", "ninelives.policy", "ninelives.event"
+SERVER, PORT = "server.address", "server.port"
 RESULT, STATE, KEY = "ninelives.result", "ninelives.state", "ninelives.key"
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
@@ -113,9 +115,7 @@ class Metrics:
         self._recorded[stack] = now
         durations, retries, delays = (new - old for new, old in zip(now, before, strict=True))
         for (ending, bucket), count in durations.items():
-            attributes = _about(stack) | {METHOD: ending.method, STATUS: ending.code}
-            if ending.side is not Side.FUNCTION:
-                attributes[SYSTEM] = "grpc"
+            attributes = duration_attributes(stack, ending)
             _repeat(self._durations[ending.side], middle_of(bucket), count, attributes)
         for (method, repeated), count in retries.items():
             _repeat(self._retries, repeated, count, _about(stack) | {METHOD: method})
@@ -160,10 +160,28 @@ def _about(stack: Stack, live: Live[Any] | None = None) -> Attributes:
     return {STACK: stack.name} if live is None else {STACK: stack.name, POLICY: live.name}
 
 
+def duration_attributes(stack: Stack, ending: Ending) -> Attributes:
+    """Return the attributes under which the durations of calls are published."""
+    attributes = _about(stack) | {METHOD: ending.method, STATUS: ending.code}
+    if ending.side is not Side.FUNCTION:
+        attributes[SYSTEM] = "grpc"
+    return attributes | _server(ending.target)
+
+
+def _server(target: str) -> Attributes:
+    """Take a target apart into address and port, as far as it has them."""
+    if not target:
+        return {}
+    address, _, port = target.rpartition(":")
+    if not (address and port.isdecimal()):
+        return {SERVER: target}
+    return {SERVER: address, PORT: int(port)}
+
+
 def _calls(stack: Stack) -> Iterator[Observation]:
     for ending, count in stack.recorder.totals().calls.items():
         attributes = {METHOD: ending.method, STATUS: ending.code, RESULT: ending.result}
-        yield Observation(count, _about(stack) | attributes)
+        yield Observation(count, _about(stack) | attributes | _server(ending.target))
 
 
 def _events(stack: Stack) -> Iterator[Observation]:

@@ -82,8 +82,7 @@ def execute(
     Raises:
         Failure: It did not run, or failed, or cannot be reached.
     """
-    token = token_of(token, token_file)
-    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    metadata = metadata_of(token, token_file)
     request = ExecuteRequest(command=command)
     put_struct(request.arguments, arguments)
     with grpc.insecure_channel(address) as channel:
@@ -92,11 +91,22 @@ def execute(
                 request, metadata=metadata, timeout=timeout
             )
         except grpc.RpcError as error:
-            raise _failure(error, address) from None
+            raise failure(error, address) from None
     return plain_struct(answer.result)
 
 
-def _failure(error: grpc.RpcError, address: str) -> Failure:
+def metadata_of(token: str | None, file: Path | None) -> tuple[tuple[str, str], ...]:
+    """Return the metadata that shows the token of the options, if they say one.
+
+    Raises:
+        UsageError: It cannot be one.
+    """
+    shown = token_of(token, file)
+    return (("authorization", f"Bearer {shown}"),) if shown else ()
+
+
+def failure(error: grpc.RpcError, address: str) -> Failure:
+    """Return what to tell of an error of gRPC, and how to end."""
     assert isinstance(error, grpc.Call)
     answer = told(error)
     if answer is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.struct_pb2 import Struct, Value
@@ -26,6 +27,9 @@ def arguments_of(message: Message) -> dict[str, object]:
         if field.enum_type is not None:
             if value:
                 arguments[field.name] = _word(field.enum_type, value)
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            if value:
+                arguments[field.name] = list(value)
         elif not isinstance(value, Value):
             arguments[field.name] = value
         elif value.WhichOneof("kind"):
