@@ -2,13 +2,18 @@
 
 Only the API is needed; the application brings the SDK. Nothing is recorded on the path of a call:
 instruments are observed from our own aggregates when a reader collects, and durations are handed to
-their histograms then, each as the middle of its bucket (1.1 % off at most).
+their histograms then, each as the middle of its bucket (1.1 % off at most). That takes 5 µs a call
+of the reader's time; `exponential.ExponentialExporter` exports the buckets themselves instead.
+
+A view of the application can change all of them, by the names below, such as
+`View(instrument_name="rpc.client.call.duration", attribute_keys={"rpc.method"})`.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.metrics import Histogram, MeterProvider, Observation, get_meter
@@ -31,6 +36,15 @@ if TYPE_CHECKING:
 
     Attributes = dict[str, str | int]
 
+SCOPE = "ninelives_grpc"
+SCHEMA = "https://opentelemetry.io/schemas/1.38.0"
+"""Of the conventions that the names of attributes come from."""
+DURATIONS = {
+    Side.CLIENT: "rpc.client.call.duration",
+    Side.SERVER: "rpc.server.call.duration",
+    Side.FUNCTION: "ninelives.call.duration",
+}
+"""The histograms of durations."""
 SYSTEM, METHOD = "rpc.system.name", "rpc.method"
 STATUS = "rpc.response.status_code"
 """The conventions have called it `rpc.grpc.status_code`, and may yet call it something else."""
@@ -54,9 +68,9 @@ class Metrics:
             weakref.WeakKeyDictionary()
         )
         self._durations = {
-            Side.CLIENT: _histogram(meter, "rpc.client.call.duration", "calls made, all attempts"),
-            Side.SERVER: _histogram(meter, "rpc.server.call.duration", "calls served"),
-            Side.FUNCTION: _histogram(meter, "ninelives.call.duration", "protected functions"),
+            Side.CLIENT: _histogram(meter, DURATIONS[Side.CLIENT], "calls made, all attempts"),
+            Side.SERVER: _histogram(meter, DURATIONS[Side.SERVER], "calls served"),
+            Side.FUNCTION: _histogram(meter, DURATIONS[Side.FUNCTION], "protected functions"),
         }
         self._retries = meter.create_histogram(
             "ninelives.call.retries",
@@ -136,13 +150,21 @@ def observe(registry: Registry, meter_provider: MeterProvider | None = None) -> 
     """
     if meter_provider is None:
         if not _global:
-            _global.append(Metrics(get_meter("ninelives_grpc")))
+            _global.append(Metrics(get_meter(SCOPE, _version(), schema_url=SCHEMA)))
         metrics = _global[0]
     else:
         found = _by_provider.get(meter_provider)
-        metrics = found or Metrics(meter_provider.get_meter("ninelives_grpc"))
+        metrics = found or Metrics(meter_provider.get_meter(SCOPE, _version(), SCHEMA))
         _by_provider[meter_provider] = metrics
     metrics.registries.add(registry)
+
+
+def _version() -> str:
+    try:
+        return version("ninelives-grpc")
+    except PackageNotFoundError:
+        # Run from a checkout that nobody has installed.
+        return ""
 
 
 def _histogram(meter: Meter, name: str, what: str) -> Histogram:

@@ -37,6 +37,11 @@ def middle_of(bucket: int) -> float:
     return float(2.0 ** ((bucket + 0.5) / _PER_OCTAVE))
 
 
+def upper_bound(bucket: int) -> float:
+    """Return the longest duration that a bucket holds."""
+    return float(2.0 ** ((bucket + 1) / _PER_OCTAVE))
+
+
 BOTTOM, TOP = bucket_of(_LOWEST), bucket_of(_HIGHEST)
 """The first and the last bucket."""
 
