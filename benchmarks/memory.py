@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import gc
 import itertools
+import random
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from ninelives_grpc.events import Emitter
 from ninelives_grpc.outcome import Code
 from ninelives_grpc.policies.gate import Permit
 from ninelives_grpc.policies.policy import Address, Policy
+from ninelives_grpc.windows.sliding import CallSlot, SlidingWindow
 
 ADDRESS = Address(stack="memory", policy="gate", emitter=Emitter("memory"), now=MONOTONIC.now)
 
@@ -59,6 +61,21 @@ def visited(gate: Any, calls: int) -> Callable[[int], object]:
     return visit
 
 
+def observed() -> Callable[[int], object]:
+    """Fill the windows of a method, fifteen minutes of durations over three decades."""
+    rng = random.Random(3)
+
+    def observe(_: int) -> SlidingWindow[CallSlot]:
+        window = SlidingWindow(CallSlot)
+        for second in range(960):
+            slot = window.slot(float(second))
+            slot.add("success", 20, 20, 20)
+            slot.durations.extend(10 ** rng.uniform(-3, 0) for _ in range(20))
+        return window
+
+    return observe
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Bytes a policy and a key take.")
@@ -81,6 +98,7 @@ def main() -> None:
             keys // 10,
         ),
         "rate limit: a key": (visited(limiter, 1), keys),
+        "observed method and target, 15 minutes": (observed(), 50),
     }
     print(f"{'':44}{'bytes':>8}")
     for name, (make, count) in rows.items():

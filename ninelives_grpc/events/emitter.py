@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from ninelives_grpc.forking import afresh_in_children
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ninelives_grpc.sinks.sink import Sink
 
 _LOGGER = logging.getLogger("ninelives_grpc")
+_FOLD_AT = 1024
+"""Events that are noted before one of them adds them up."""
 
 
 class Emitter:
@@ -28,7 +30,6 @@ class Emitter:
         stack: Name of the stack.
         sink: Where events go, or None.
         routine: Whether that sink wants routine events, checked before one is built.
-        counts: How many events there were, by (policy, event name); routine ones are not in it.
     """
 
     def __init__(self, stack: str) -> None:
@@ -36,7 +37,8 @@ class Emitter:
         self.stack = stack
         self.sink: Sink | None = None
         self.routine = False
-        self.counts: Counter[tuple[str, str]] = Counter()
+        self._counted: Counter[tuple[str, str]] = Counter()
+        self._noted: deque[tuple[str, type[Event]]] = deque()
         self._lock = threading.Lock()
         afresh_in_children(self)
 
@@ -49,13 +51,28 @@ class Emitter:
         self.sink = sink
         self.routine = sink is not None and sink.routine
 
+    @property
+    def counts(self) -> Counter[tuple[str, str]]:
+        """How many events there were, by (policy, event name); routine ones are not in it."""
+        self._fold()
+        with self._lock:
+            return Counter(self._counted)
+
     def count(self, policy: str, kind: type[Event]) -> bool:
         """Count an event that is not routine, and tell whether it is worth building."""
-        key = policy, kind.__name__
-        counts = self.counts
-        with self._lock:
-            counts[key] = counts.get(key, 0) + 1
+        noted = self._noted
+        noted.append((policy, kind))
+        if len(noted) >= _FOLD_AT:
+            self._fold()
         return self.sink is not None
+
+    def _fold(self) -> None:
+        """Add up what has been noted since the last time."""
+        noted = self._noted
+        with self._lock:
+            found = Counter(noted.popleft() for _ in range(len(noted)))
+            for (policy, kind), count in found.items():
+                self._counted[policy, kind.__name__] += count
 
     def emit(self, event: Event) -> None:
         """Count an event that was built, and hand it on."""
@@ -72,5 +89,5 @@ class Emitter:
             sink.emit(event)
         except Exception:  # a call must not fail because nobody could be told of it
             with self._lock:
-                self.counts["", "SinkFailed"] += 1
+                self._counted["", "SinkFailed"] += 1
             _LOGGER.exception("the sink of stack %r failed on %s", self.stack, event.name)

@@ -22,6 +22,8 @@ _LOWEST = 1e-6
 _HIGHEST = 1e4
 _SLACK = 8
 """Buckets made besides the one that is needed: neighbours tend to follow."""
+_MOST = {"H": 2**16 - 1, "I": 2**32 - 1, "Q": 2**64 - 1}
+"""What a counter of each width holds."""
 _HEAD = struct.Struct("<4sBidI")
 _MAGIC = b"NLSK"
 
@@ -61,8 +63,9 @@ class Sketch:
 
     def __init__(self, durations: Iterable[float] = ()) -> None:
         """Take in some durations, in seconds."""
-        # Only from the lowest bucket in use to the highest: 4 bytes each, 1.3 KB for 3 decades.
-        self._counts: array[int] = array("I")
+        # Only from the lowest bucket in use to the highest, and 2 bytes each unless there are more:
+        # 0.7 KB for 3 decades.
+        self._counts: array[int] = array("H")
         self._first = 0
         self.sum = 0.0
         self.extend(durations)
@@ -165,11 +168,10 @@ class Sketch:
             self._reach(bucket)
             counts = self._counts
             place = bucket - self._first
-        try:
-            counts[place] += count
-        except OverflowError:
-            self._counts = counts = array("Q", counts)
-            counts[place] += count
+        total = counts[place] + count
+        if total > _MOST[counts.typecode]:
+            self._counts = counts = array("I" if total <= _MOST["I"] else "Q", counts)
+        counts[place] = total
 
     def _reach(self, bucket: int) -> None:
         """Make room for a bucket, and for a few beyond it."""

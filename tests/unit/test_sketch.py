@@ -8,8 +8,6 @@ import pytest
 
 from ninelives_grpc.windows.sketch import Sketch, bucket_of, middle_of
 
-MANY = 2**32 - 1
-
 
 @pytest.mark.parametrize("ratio", [0.01, 0.5, 0.9, 0.95, 0.99, 1.0])
 @pytest.mark.parametrize("spread", [0.1, 1.5, 4.0])
@@ -57,13 +55,15 @@ def test_the_smallest_percentile_is_the_smallest_sample():
     assert Sketch([1.0, 2.0, 4.0]).quantile(0.0) == middle_of(bucket_of(1.0))
 
 
-def test_a_bucket_can_hold_more_than_four_bytes_count():
+@pytest.mark.parametrize("many", [2**16 - 1, 2**32 - 1])
+def test_a_bucket_can_hold_more_than_fits_its_bytes(many):
     sketch = Sketch()
-    sketch.add(0.1, MANY)
+    sketch.add(0.1, many)
+    sketch.add(1.0)
 
     sketch.add(0.1)
 
-    assert dict(sketch.buckets()) == {bucket_of(0.1): MANY + 1}
+    assert dict(sketch.buckets()) == {bucket_of(0.1): many + 1, bucket_of(1.0): 1}
     assert Sketch.from_bytes(sketch.to_bytes()) == sketch
 
 
