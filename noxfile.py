@@ -38,7 +38,7 @@ def lowest(session: nox.Session) -> None:
     """Tests of the data plane with the oldest versions that are allowed."""
     session.install("uv")
     session.run("uv", "pip", "install", "--resolution", "lowest-direct", "-e", ".")
-    session.install("pytest", "pytest-timeout", "hypothesis", "opentelemetry-sdk")
+    session.install("pytest", "pytest-timeout", "hypothesis", "opentelemetry-sdk", "structlog")
     session.run("pytest", "tests/unit", "tests/property", "tests/rpc", *session.posargs)
 
 

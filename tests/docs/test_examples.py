@@ -72,6 +72,14 @@ at work: 0
 report: RESOURCE_EXHAUSTED
 served: first, login, page
 """,
+    "what_happens.py": """\
+prices/circuit_breaker: closed -> open
+errors: 1.0
+refused: {'open': 2} of 5
+why: 3 calls failed in a row, UNAVAILABLE: down
+written: 8
+recorded: RequestFailed CircuitOpened CircuitRefused
+""",
     "entry_points.py": """\
 timeout/seconds: 2.0
 """,
