@@ -11,6 +11,7 @@ import time
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.sdk.metrics import Exemplar as SdkExemplar
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Buckets,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricExportResult
 
     from ninelives_grpc.call import Side
-    from ninelives_grpc.observer.recorder import Ending
+    from ninelives_grpc.observer.recorder import Ending, Exemplar
     from ninelives_grpc.registry import Registry
     from ninelives_grpc.stacks.stack import Stack
 
@@ -116,7 +117,7 @@ class ExponentialExporter(MetricExporter):
         ]
 
     def _points(self, stack: Stack, now: int) -> list[tuple[Side, ExponentialHistogramDataPoint]]:
-        totals = stack.recorder.totals()
+        totals, exemplars = stack.recorder.totals(), stack.recorder.exemplars()
         start, counts, sums = int(wall_time(stack.recorder.started) * _NANO), totals.durations, {}
         if self._temporality is AggregationTemporality.DELTA:
             told = self._told.get(stack.name, (start, Counter(), {}))
@@ -134,6 +135,7 @@ class ExponentialExporter(MetricExporter):
                     duration_attributes(stack, ending),
                     start,
                     now,
+                    exemplars.get(ending),
                 ),
             )
             for ending, found in buckets.items()
@@ -141,7 +143,12 @@ class ExponentialExporter(MetricExporter):
 
 
 def _point(
-    buckets: dict[int, int], seconds: float, attributes: dict[str, Any], start: int, now: int
+    buckets: dict[int, int],
+    seconds: float,
+    attributes: dict[str, Any],
+    start: int,
+    now: int,
+    exemplar: Exemplar | None,
 ) -> ExponentialHistogramDataPoint:
     first, last = min(buckets), max(buckets)
     counts = [buckets.get(bucket, 0) for bucket in range(first, last + 1)]
@@ -158,4 +165,15 @@ def _point(
         flags=0,
         min=upper_bound(first - 1),
         max=upper_bound(last),
+        exemplars=[] if exemplar is None else [_told(exemplar)],
+    )
+
+
+def _told(exemplar: Exemplar) -> SdkExemplar:
+    return SdkExemplar(
+        filtered_attributes={},
+        value=exemplar.duration,
+        time_unix_nano=int(exemplar.time * _NANO),
+        span_id=exemplar.span_id,
+        trace_id=exemplar.trace_id,
     )

@@ -7,7 +7,9 @@ and sliding windows; should nobody ask, a call does so now and then, and the deq
 from __future__ import annotations
 
 import math
+import sys
 import threading
+import time
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,6 +27,8 @@ from ninelives_grpc.windows.sliding import (
 )
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
+
     from ninelives_grpc.call import Call, Method, Side
     from ninelives_grpc.events import Emitter
 
@@ -53,6 +57,23 @@ class Series(NamedTuple):
 
     method: str
     target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exemplar:
+    """One call of many, and the span that was active when it ended.
+
+    Attributes:
+        duration: How long it took, in seconds.
+        time: When it ended, seconds since 1970.
+        trace_id: The trace, as OpenTelemetry numbers it.
+        span_id: The span.
+    """
+
+    duration: float
+    time: float
+    trace_id: int
+    span_id: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +126,7 @@ class Recorder:
         self._totals = Totals(
             calls=Counter(), durations=Counter(), seconds={}, retries=Counter(), delays=Counter()
         )
+        self._exemplars: dict[Ending, Exemplar] = {}
         self._windows: dict[Series, SlidingWindow[CallSlot]] = {}
         self._window = SlidingWindow(CallSlot)
         afresh_in_children(self)
@@ -128,6 +150,27 @@ class Recorder:
         self._gathered = gathered = self._gathered + 1
         if gathered >= _FOLD_AT:
             self.fold()
+            self._exemplify(call.method, outcome.code, outcome.kind.value, now - call.started)
+
+    def exemplars(self) -> dict[Ending, Exemplar]:
+        """Return an example for each way in which calls ended, of those with an active span.
+
+        Of good calls that is one in a thousand, and of others the last.
+        """
+        with self._lock:
+            return dict(self._exemplars)
+
+    def _exemplify(self, method: Method, code: Code, result: str, duration: float) -> None:
+        """Keep a call as an example, if a span is active that is recorded."""
+        span = _active_span()
+        if span is None:
+            return
+        with self._lock:
+            series = self._series(method)
+            ending = Ending(method.side, series.method, code.name, result, series.target)
+            self._exemplars[ending] = Exemplar(
+                duration=duration, time=time.time(), trace_id=span.trace_id, span_id=span.span_id
+            )
 
     def _note(self, call: Call, outcome: Outcome, now: float) -> None:
         """Note a call that ended otherwise."""
@@ -140,6 +183,8 @@ class Recorder:
         )
         if self._emitter.routine or kind is not Kind.SUCCESS:
             self._publish(call, outcome, now)
+        if result != REFUSED:
+            self._exemplify(call.method, outcome.code, result, duration)
 
     def fold(self) -> None:
         """Count what has gathered since the last time."""
@@ -306,3 +351,12 @@ class Recorder:
                     code=outcome.code.name,
                 )
             )
+
+
+def _active_span() -> SpanContext | None:
+    """Return the span that is active and recorded; none is where nobody has imported tracing."""
+    tracing = sys.modules.get("opentelemetry.trace")
+    if tracing is None:
+        return None
+    context: SpanContext = tracing.get_current_span().get_span_context()
+    return context if context.trace_flags.sampled else None

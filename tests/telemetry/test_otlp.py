@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
 
 from ninelives_grpc import CircuitBreaker, Registry, Stack
 from ninelives_grpc.call import Call, Method, Side
@@ -189,3 +190,33 @@ def test_a_receiver_that_is_down_is_felt_by_nobody(caplog):
 
     assert world.stack.call(lambda: "answer") == "answer"
     world.provider.shutdown(timeout_millis=500)
+
+
+def test_a_call_with_a_span_is_an_example_of_its_kind(over_grpc):
+    came, exporter = over_grpc
+    world = World(exporter, AggregationTemporality.CUMULATIVE)
+    with TracerProvider().get_tracer("test").start_as_current_span("call") as span:
+        world.calls([0.25], failed(StatusError(), 0.0))
+    world.calls([0.5], failed(StatusError(), 0.0))
+    world.provider.force_flush()
+    world.provider.shutdown()
+
+    point = points_of(metrics_in(came[0])["rpc.client.call.duration"])["UNAVAILABLE"]
+    (exemplar,) = point.exemplars
+    assert (point.count, exemplar.as_double) == (2, 0.25)
+    assert int.from_bytes(exemplar.trace_id, "big") == span.get_span_context().trace_id
+    assert int.from_bytes(exemplar.span_id, "big") == span.get_span_context().span_id
+
+
+def test_of_good_calls_one_in_a_thousand_is_an_example(over_grpc):
+    _, exporter = over_grpc
+    world = World(exporter, AggregationTemporality.CUMULATIVE)
+    with TracerProvider().get_tracer("test").start_as_current_span("call"):
+        world.calls([0.1] * 1023)
+        before = world.stack.recorder.exemplars()
+        world.calls([0.2])
+    world.provider.shutdown()
+
+    (exemplar,) = world.stack.recorder.exemplars().values()
+    assert before == {}
+    assert exemplar.duration == pytest.approx(0.2)

@@ -1,5 +1,6 @@
 """A real Prometheus scrapes a real control plane."""
 
+import contextlib
 import json
 import shutil
 import socket
@@ -102,34 +103,37 @@ def load():
     server.stop(0).wait()
 
 
-@pytest.fixture(scope="module")
-def prometheus(load, tmp_path_factory):
-    """The address of a Prometheus that has scraped."""
-    plane, *_ = load
-    folder = tmp_path_factory.mktemp("prometheus")
+@contextlib.contextmanager
+def scraping(plane, folder, *flags):
+    """Run a Prometheus until the end of the block, and yield its address once it has scraped."""
     for name, text in files().items():
         (folder / name).write_text(text)
     (folder / "prometheus.yml").write_text(CONFIG.format(port=plane.http_port))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    command = ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [
-                "prometheus",
-                "--config.file=prometheus.yml",
-                "--storage.tsdb.path=data",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
+            [*command, f"--web.listen-address=127.0.0.1:{port}", *flags],
             cwd=folder,
             stdout=log,
             stderr=log,
         )
     address = f"http://127.0.0.1:{port}"
-    until(lambda: series(address, "ninelives_calls_total"))
-    yield address
-    process.terminate()
-    process.wait(20)
+    try:
+        until(lambda: series(address, "ninelives_calls_total"))
+        yield address
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def prometheus(load, tmp_path_factory):
+    plane, *_ = load
+    with scraping(plane, tmp_path_factory.mktemp("prometheus")) as address:
+        yield address
 
 
 def until(condition):
@@ -208,6 +212,22 @@ def test_a_circuit_that_is_open_is_an_alert(prometheus):
     assert alert["labels"]["ninelives_stack"] == "down"
     assert alert["state"] in {"pending", "firing"}
     assert "keeps failing" in alert["annotations"]["summary"]
+
+
+def test_native_histograms_are_scraped_where_they_are_asked_for(load, tmp_path):
+    plane, *_ = load
+    with scraping(plane, tmp_path, "--enable-feature=native-histograms") as address:
+        selected = 'rpc_client_call_duration_seconds{ninelives_stack="client"}'
+        count = number(address, f"histogram_count(sum({selected}))")
+        middle = number(address, f"histogram_quantile(0.5, sum({selected}))")
+        total = number(address, f"histogram_sum(sum({selected}))")
+        calls = number(address, 'sum(ninelives_calls_total{ninelives_stack="client"})')
+    (stack,) = [stack for stack in plane.registry if stack.name == "client"]
+    ours = stack.recorder.traffic(900.0, stack.clock.now())
+
+    assert count == calls == GOOD + BAD
+    assert middle == pytest.approx(ours.p50, rel=0.022)
+    assert total == pytest.approx(sum(stack.recorder.totals().seconds.values()))
 
 
 def queries():

@@ -1,4 +1,4 @@
-"""The metrics of a registry, in the text format of Prometheus."""
+"""The metrics of a registry, in the text format of Prometheus, or in its binary one."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ninelives_control.command import Command, Context, Effect
 from ninelives_control.errors import CommandError
 from ninelives_control.identity import ANONYMOUS
 from ninelives_control.model import Arguments, Result
+from ninelives_control.transports import exposition
 from ninelives_control.transports.http_guard import STATUSES, caller_of, problem
 from ninelives_grpc.observer.metrics import observe
 
@@ -29,18 +30,20 @@ if TYPE_CHECKING:
 _NAME = "http"
 
 
-class Nothing(Arguments):
-    """Nothing to be told."""
+class Form(Arguments):
+    """In which form to return them."""
+
+    native: bool = Field(description="In the binary form, with native histograms.")
 
 
 class Exposition(Result):
     """Metrics."""
 
-    text: str = Field(description="In the text format of Prometheus.")
+    body: bytes = Field(description="In that form.")
 
 
 class Metrics:
-    """Answers `GET /metrics`.
+    """Answers `GET /metrics`, in the binary format where `Accept` asks for it.
 
     It has a meter provider and a Prometheus registry of its own, so the application's stay as they
     are. Callers on this machine need no token; others need one whose role may use a command of the
@@ -54,12 +57,13 @@ class Metrics:
         self._collected = CollectorRegistry()
         reader = PrometheusMetricReader(disable_target_info=True, registry=self._collected)
         self._provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
+        self._registry = registry
         observe(registry, self._provider)
         self._command = Command(
             name="metrics",
             summary="Return the metrics of all stacks.",
             effect=Effect.READ,
-            arguments=Nothing,
+            arguments=Form,
             result=Exposition,
             handler=self._expose,
         )
@@ -68,26 +72,28 @@ class Metrics:
         """Return the metrics to those who may read them."""
         shown = caller_of(request.scope)
         here = shown.loopback and shown.token is None
+        native = exposition.wanted(request.headers.get("Accept", ""))
         try:
             found = await asyncio.to_thread(
                 self._dispatcher.run,
                 self._command,
-                {},
+                {"native": native},
                 caller=ANONYMOUS if here else shown,
                 transport=_NAME,
             )
         except CommandError as error:
             return problem(STATUSES[error.code], error.message, error.code)
         assert isinstance(found, Exposition)
-        return Response(
-            found.text, media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"}
-        )
+        kind = exposition.CONTENT_TYPE if native else CONTENT_TYPE_LATEST
+        return Response(found.body, media_type=kind, headers={"Cache-Control": "no-store"})
 
     def close(self) -> None:
         """Observe no more."""
         self._provider.shutdown()
 
-    def _expose(self, _arguments: Nothing, _context: Context) -> Exposition:
+    def _expose(self, arguments: Form, _context: Context) -> Exposition:
         # Two at a time would share out what was collected between them.
         with self._lock:
-            return Exposition(text=generate_latest(self._collected).decode())
+            if arguments.native:
+                return Exposition(body=exposition.binary(self._collected.collect(), self._registry))
+            return Exposition(body=generate_latest(self._collected))
