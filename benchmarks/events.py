@@ -9,6 +9,9 @@ anew each time, as policies do, and `refused call` is a whole call that an open 
 from __future__ import annotations
 
 import argparse
+import collections
+import functools
+import itertools
 import logging
 import statistics
 import tempfile
@@ -45,7 +48,7 @@ def refusal() -> CircuitRefused:
         stack="shop",
         policy="circuit_breaker",
         method="shop.v1.Shop/Buy",
-        at=time.monotonic(),
+        at=1.0,
         attempt=1,
         reason="open",
         key="",
@@ -58,12 +61,35 @@ def telling(sink: Sink | None) -> Once:
     """Return what a policy does when it has something to tell."""
     emitter = Emitter("shop")
     emitter.attach(sink)
+    told = itertools.count(1)
 
     def tell() -> None:
         if emitter.count("circuit_breaker", CircuitRefused):
-            emitter.publish(refusal())
+            emitter.tell(
+                CircuitRefused,
+                stack="shop",
+                policy="circuit_breaker",
+                method="shop.v1.Shop/Buy",
+                at=1.0,
+                attempt=1,
+                reason="open",
+                key="",
+                retry_after=0.5,
+                cause="UNAVAILABLE: down",
+            )
+        if not next(told) % 1024:
+            # As the recorder does, when so many calls have ended.
+            emitter.fold()
 
     return tell
+
+
+def counting() -> Once:
+    """Return what a policy does when nobody listens."""
+    emitter = Emitter("shop")
+    note = functools.partial(emitter.count, "circuit_breaker", CircuitRefused)
+    emitter._note = collections.deque(maxlen=1024).append
+    return note
 
 
 def subscribed() -> StreamingSink:
@@ -102,7 +128,7 @@ def variants(cleanup: ExitStack) -> Iterator[tuple[str, Once]]:
     behind = NonBlockingSink(NullSink(), size=1 << 30)
     cleanup.callback(behind.close)
     three = MulticastSink(MemorySink(), subscribed(), observer)
-    yield "nobody listens", telling(None)
+    yield "nobody listens: counted", counting()
     yield "build the event, and no more", refusal
     yield "null", telling(NullSink())
     yield "memory", telling(MemorySink())

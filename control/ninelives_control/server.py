@@ -13,6 +13,7 @@ from ninelives_control.audit import AuditLog
 from ninelives_control.authorization import Authorization
 from ninelives_control.command import CommandTable
 from ninelives_control.commands import BUILT_IN
+from ninelives_control.commands.recorder import dump_command
 from ninelives_control.errors import AuditError, Code, CommandError
 from ninelives_control.identity import Authenticator, is_loopback
 from ninelives_control.loop import LoopThread
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from ninelives_control.model import ParameterValue
     from ninelives_control.transports.transport import Transport
+    from ninelives_grpc.flight_recorder import FlightRecorder
     from ninelives_grpc.registry import Registry
 
 _LOGGER = logging.getLogger("ninelives_control")
@@ -67,6 +69,8 @@ class ControlPlane:
         audit_reads: Whether commands that only read are written down too.
         anonymous: Whether callers on the same machine may read without a token though there is a
             token file.
+        recorder: A flight recorder, which the command `dump_flight_recorder` copies then. It is
+            started and closed by whoever made it.
     """
 
     def __init__(
@@ -82,11 +86,14 @@ class ControlPlane:
         audit_key: bytes | None = None,
         audit_reads: bool = False,
         anonymous: bool = False,
+        recorder: FlightRecorder | None = None,
     ) -> None:
         """Hold the settings; `start` makes use of them."""
         self.registry = default_registry if registry is None else registry
         self.host = host
         self.commands = CommandTable(BUILT_IN)
+        if recorder is not None:
+            self.commands.add(dump_command(recorder))
         self._asked = {"grpc": grpc_port, "http": http_port}
         self._ports: dict[str, int] = {}
         self._tokens = tokens

@@ -5,26 +5,28 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
+from ninelives_grpc.events.pending import Pending, built
 from ninelives_grpc.forking import afresh_in_children
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ninelives_grpc.events.event import Event
     from ninelives_grpc.sinks.sink import Sink
 
 _LOGGER = logging.getLogger("ninelives_grpc")
-_FOLD_AT = 1024
-"""Events that are noted before one of them adds them up."""
+P = ParamSpec("P")
 
 
 class Emitter:
     """Counts the events of one stack, and hands them to the sink if there is one.
 
-    An event is only built when somebody listens:
+    Nothing is made of an event unless somebody listens, and it is built when somebody looks:
 
         if emitter.count(self.name, CircuitRefused):
-            emitter.publish(CircuitRefused(...))
+            emitter.tell(CircuitRefused, ...)
 
     Attributes:
         stack: Name of the stack.
@@ -39,6 +41,7 @@ class Emitter:
         self.routine = False
         self._counted: Counter[tuple[str, str]] = Counter()
         self._noted: deque[tuple[str, type[Event]]] = deque()
+        self._note = self._noted.append
         self._lock = threading.Lock()
         afresh_in_children(self)
 
@@ -54,20 +57,17 @@ class Emitter:
     @property
     def counts(self) -> Counter[tuple[str, str]]:
         """How many events there were, by (policy, event name); routine ones are not in it."""
-        self._fold()
+        self.fold()
         with self._lock:
             return Counter(self._counted)
 
     def count(self, policy: str, kind: type[Event]) -> bool:
         """Count an event that is not routine, and tell whether it is worth building."""
-        noted = self._noted
-        noted.append((policy, kind))
-        if len(noted) >= _FOLD_AT:
-            self._fold()
+        self._note((policy, kind))
         return self.sink is not None
 
-    def _fold(self) -> None:
-        """Add up what has been noted since the last time."""
+    def fold(self) -> None:
+        """Add up what was noted; the recorder of calls sees to it that this does not get long."""
         noted = self._noted
         with self._lock:
             found = Counter(noted.popleft() for _ in range(len(noted)))
@@ -80,14 +80,30 @@ class Emitter:
             self.count(event.policy, type(event))
         self.publish(event)
 
-    def publish(self, event: Event) -> None:
-        """Hand on what was counted; a sink that raises is logged, never felt by the call."""
+    def tell(self, kind: Callable[P, Event], /, *args: P.args, **fields: P.kwargs) -> None:
+        """Hand on what was counted; a sink that raises is logged, never felt by the call.
+
+        Args:
+            kind: Which kind of event.
+            args: None.
+            fields: What it is made of.
+        """
         sink = self.sink
-        if sink is None or (event.routine and not sink.routine):
-            return
+        if sink is not None:
+            assert isinstance(kind, type)
+            self._hand(sink, Pending(kind, fields))
+
+    def publish(self, event: Event) -> None:
+        """Hand on an event that is built already."""
+        sink = self.sink
+        if sink is not None and (sink.routine or not event.routine):
+            self._hand(sink, built(event))
+
+    def _hand(self, sink: Sink, pending: Pending) -> None:
         try:
-            sink.emit(event)
+            sink.take(pending)
         except Exception:  # a call must not fail because nobody could be told of it
             with self._lock:
                 self._counted["", "SinkFailed"] += 1
-            _LOGGER.exception("the sink of stack %r failed on %s", self.stack, event.name)
+            name = pending.kind.__name__
+            _LOGGER.exception("the sink of stack %r failed on %s", self.stack, name)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ninelives_grpc.errors import ConfigError
+from ninelives_grpc.events.pending import built
 from ninelives_grpc.flight_recorder.hooks import Hooks
 from ninelives_grpc.flight_recorder.layout import Header, packed
 from ninelives_grpc.flight_recorder.state import event_data, state_data
@@ -24,6 +25,7 @@ from ninelives_grpc.sinks.sink import Sink
 
 if TYPE_CHECKING:
     from ninelives_grpc.events import Event
+    from ninelives_grpc.events.pending import Pending
     from ninelives_grpc.registry import Registry
 
 _LOGGER = logging.getLogger("ninelives_grpc")
@@ -81,7 +83,7 @@ class FlightRecorder(Sink):
         self._interval = interval
         self._header = Header(os.getpid(), time.time(), state_size, events, _SLOT)
         self._hooks = Hooks(self.dump, self._ask) if hooks else None
-        self._queue: deque[Event] = deque()
+        self._queue: deque[Pending] = deque()
         self._asked = False
         self._map: mmap.mmap | None = None
         self._thread: threading.Thread | None = None
@@ -122,8 +124,12 @@ class FlightRecorder(Sink):
 
     def emit(self, event: Event) -> None:
         """Take an event; it is in the file half a second later at most."""
+        self.take(built(event))
+
+    def take(self, pending: Pending) -> None:
+        """Take an event; a thread builds and writes it."""
         queue = self._queue
-        queue.append(event)
+        queue.append(pending)
         if len(queue) > self._header.slots:
             # Only the last ones fit. Another thread may have taken it meanwhile.
             try:
@@ -216,11 +222,11 @@ class FlightRecorder(Sink):
 
     def _write(self, memory: mmap.mmap) -> None:
         header, now = self._header, time.time()
-        events = [self._queue.popleft() for _ in range(len(self._queue))]
-        for event in events:
+        taken = [self._queue.popleft() for _ in range(len(self._queue))]
+        for pending in taken:
             self._numbers[1] += 1
             number = self._numbers[1]
-            data = event_data(event, header.slot_size)
+            data = event_data(pending.event, header.slot_size)
             _put(memory, header.slot_at(number), packed(number, now, data))
         self._numbers[0] += 1
         number = self._numbers[0]

@@ -10,10 +10,11 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.errors import UnknownNameError
 from ninelives_grpc.events import ParameterChanged
+from ninelives_grpc.events.pending import built
 from ninelives_grpc.forking import afresh_in_children
 from ninelives_grpc.observer.inspect import circuits_of, inspected
 from ninelives_grpc.observer.model import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ninelives_grpc.events import Event
+    from ninelives_grpc.events.pending import Pending
     from ninelives_grpc.observer.traffic import Traffic
     from ninelives_grpc.policies.policy import Live
     from ninelives_grpc.registry import Registry
@@ -51,17 +53,8 @@ _MOST = 1 << 16
 """Events that may wait for that; beyond them the oldest are lost, and counted."""
 _MAX_POLICIES = 1000
 _MAX_CIRCUITS = 1000
+_CHANGES = {*STATES, ParameterChanged}
 _RETRIES = ("RetryAttempt", "HedgeStarted")
-
-
-class Note(NamedTuple):
-    """An event, as far as it is counted."""
-
-    path: str
-    name: str
-    reason: str
-    slot: float
-    refuses: bool
 
 
 class Observer(Sink):
@@ -78,7 +71,7 @@ class Observer(Sink):
         """Begin to listen."""
         self.dropped = 0
         self.registry = default_registry if registry is None else registry
-        self._events: deque[Event] = deque()
+        self._events: deque[Pending] = deque()
         self._gathered = 0
         self._lock = threading.Lock()
         self._windows = LeastRecentlyUsed(_MAX_POLICIES, lambda _: SlidingWindow(EventSlot))
@@ -96,11 +89,14 @@ class Observer(Sink):
         self.registry.detach(self)
 
     def emit(self, event: Event) -> None:
+        """Note an event."""
+        self.take(built(event))
+
+    def take(self, pending: Pending) -> None:
         """Note an event; on the path of calls."""
-        self._events.append(event)
-        kind = type(event)
-        if kind in STATES or kind is ParameterChanged:
-            self._changed(event)
+        self._events.append(pending)
+        if pending.kind in _CHANGES:
+            self._changed(pending.event)
         # Threads may count past each other: then it is a few events later.
         self._gathered = gathered = self._gathered + 1
         if gathered >= _FOLD_AT:
@@ -222,10 +218,22 @@ class Observer(Sink):
             for _ in range(lost):
                 events.popleft()
             self.dropped += lost
-            notes = Counter(_note(events.popleft()) for _ in range(len(events)))
-            for note, count in notes.items():
-                slot = self._windows.get(note.path).slot(note.slot * SLOT)
-                slot.counts[note.name, note.reason if note.refuses else ""] += count
+            counts: dict[tuple[type[Event], str, str, str, float], int] = {}
+            for _ in range(len(events)):
+                pending = events.popleft()
+                of = pending.fields
+                # By what it would be built of: building it takes longer.
+                key = (
+                    pending.kind,
+                    of["stack"],
+                    of.get("policy", ""),
+                    of.get("reason", ""),
+                    of["at"] // SLOT,
+                )
+                counts[key] = counts.get(key, 0) + 1
+            for (kind, stack, policy, reason, number), count in counts.items():
+                slot = self._windows.get(f"{stack}/{policy}").slot(number * SLOT)
+                slot.counts[kind.__name__, reason if kind.refuses else ""] += count
 
     def _changed(self, event: Event) -> None:
         """Keep a change of state, and tell who wants to know."""
@@ -303,16 +311,6 @@ class Observer(Sink):
                 kept = self._circuits.peek(f"{live.path} {key}") or Transitions()
                 found.append(kept.told(key, state, since, now))
         return tuple(found)
-
-
-def _note(event: Event) -> Note:
-    return Note(
-        f"{event.stack}/{event.policy}",
-        type(event).__name__,
-        event.reason,
-        event.at // SLOT,
-        event.refuses,
-    )
 
 
 def _those_with(stacks: tuple[Stack, ...], policy: str) -> tuple[Stack, ...]:

@@ -189,6 +189,7 @@ class Recorder:
     def fold(self) -> None:
         """Count what has gathered since the last time."""
         self._gathered = 0
+        self._emitter.fold()
         with self._lock:
             # Many calls end alike, so they are sorted first, and counted by the bunch.
             for (method, slot), durations in self._answered_alike().items():
@@ -331,25 +332,23 @@ class Recorder:
     def _publish(self, call: Call, outcome: Outcome, now: float) -> None:
         emitter, duration = self._emitter, now - call.started
         if outcome.kind is Kind.SUCCESS:
-            emitter.publish(
-                RequestSucceeded(
-                    stack=emitter.stack,
-                    method=call.method.name,
-                    at=now,
-                    attempt=call.attempts,
-                    duration=duration,
-                )
+            emitter.tell(
+                RequestSucceeded,
+                stack=emitter.stack,
+                method=call.method.name,
+                at=now,
+                attempt=call.attempts,
+                duration=duration,
             )
         elif outcome.code is not Code.CANCELLED and emitter.count("", RequestFailed):
-            emitter.publish(
-                RequestFailed(
-                    stack=emitter.stack,
-                    method=call.method.name,
-                    at=now,
-                    attempt=call.attempts,
-                    duration=duration,
-                    code=outcome.code.name,
-                )
+            emitter.tell(
+                RequestFailed,
+                stack=emitter.stack,
+                method=call.method.name,
+                at=now,
+                attempt=call.attempts,
+                duration=duration,
+                code=outcome.code.name,
             )
 
 

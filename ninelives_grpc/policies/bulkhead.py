@@ -229,8 +229,8 @@ class BulkheadGate(Gate[Bulkhead]):
         if loser is not None:
             loser.notify()
         if self._emitter.count(self.name, BulkheadQueued):
-            self._emitter.publish(
-                BulkheadQueued(**self._about(call, now), in_flight=in_flight, queued=queued)
+            self._emitter.tell(
+                BulkheadQueued, **self._about(call, now), in_flight=in_flight, queued=queued
             )
         return place
 
@@ -272,21 +272,20 @@ class BulkheadGate(Gate[Bulkhead]):
         self._queue[:] = [place for place in self._queue if place is not wait]
 
     def _report(self, call: Call, now: float, in_flight: int) -> None:
-        self._emitter.publish(BulkheadAcquired(**self._about(call, now), in_flight=in_flight))
+        self._emitter.tell(BulkheadAcquired, **self._about(call, now), in_flight=in_flight)
 
     def _refuse(self, call: Call, now: float, waited: float) -> Refusal:
         limit, queued = self.policy.max_concurrent, len(self._queue)
         if self._emitter.count(self.name, BulkheadRefused):
             reason = "waited" if waited else "queue_full" if self.policy.max_queue else "full"
-            self._emitter.publish(
-                BulkheadRefused(
-                    **self._about(call, now),
-                    reason=reason,
-                    in_flight=self.in_flight,
-                    limit=limit,
-                    queued=queued,
-                    waited=waited,
-                )
+            self._emitter.tell(
+                BulkheadRefused,
+                **self._about(call, now),
+                reason=reason,
+                in_flight=self.in_flight,
+                limit=limit,
+                queued=queued,
+                waited=waited,
             )
         details = f"bulkhead {self.path} is full: {limit} calls run at once"
         if waited:

@@ -359,14 +359,13 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
         forced = policy.mode is Mode.OPEN
         retry_after = None if forced else circuit.retry_after(policy, now)
         if self._emitter.count(self.name, events.CircuitRefused):
-            self._emitter.publish(
-                events.CircuitRefused(
-                    **self._about(call, now),
-                    reason="forced_open" if forced else str(circuit.state),
-                    key=circuit.key,
-                    retry_after=retry_after or 0.0,
-                    cause="" if forced else str(circuit.cause or ""),
-                )
+            self._emitter.tell(
+                events.CircuitRefused,
+                **self._about(call, now),
+                reason="forced_open" if forced else str(circuit.state),
+                key=circuit.key,
+                retry_after=retry_after or 0.0,
+                cause="" if forced else str(circuit.cause or ""),
             )
         name = f"{self.path} for {circuit.key}" if circuit.key else self.path
         details = f"circuit {name} is {'forced open' if forced else circuit.state}"

@@ -243,8 +243,8 @@ class FaultGate(Gate[Fault]):
         with self._lock:
             self.injected += 1
         if self._emitter.count(self.name, FaultInjected):
-            self._emitter.publish(
-                FaultInjected(**self._about(call, now), delay=delay, code=code or "")
+            self._emitter.tell(
+                FaultInjected, **self._about(call, now), delay=delay, code=code or ""
             )
 
     def _failure(self, code: FaultCode, waited: float) -> Injected:

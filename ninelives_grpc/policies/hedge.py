@@ -202,7 +202,7 @@ class HedgeFlow(Gate[Hedge]):
         with self._lock:
             self.refused += 1
         if self._emitter.count(self.name, HedgeRefused):
-            self._emitter.publish(HedgeRefused(**self._about(call, now), reason=reason))
+            self._emitter.tell(HedgeRefused, **self._about(call, now), reason=reason)
 
     def start(self, hedging: Hedging, call: Call, number: int, code: str, now: float) -> None:
         """Say that a hedge starts."""
@@ -211,8 +211,8 @@ class HedgeFlow(Gate[Hedge]):
             self.started += 1
         if self._emitter.count(self.name, HedgeStarted):
             after = now - hedging.began
-            self._emitter.publish(
-                HedgeStarted(**self._about(call, now), hedge=number, after=after, code=code)
+            self._emitter.tell(
+                HedgeStarted, **self._about(call, now), hedge=number, after=after, code=code
             )
 
     def win(self, call: Call, number: int, now: float) -> None:
@@ -220,7 +220,7 @@ class HedgeFlow(Gate[Hedge]):
         with self._lock:
             self.won += 1
         if self._emitter.count(self.name, HedgeWon):
-            self._emitter.publish(HedgeWon(**self._about(call, now), hedge=number))
+            self._emitter.tell(HedgeWon, **self._about(call, now), hedge=number)
 
     def state(self, now: float) -> dict[str, Value]:
         """Return the delay, where it is learned that of the last call, and what came of it."""

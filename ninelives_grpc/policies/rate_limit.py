@@ -260,15 +260,15 @@ class RateLimitGate(Gate[RateLimit]):
             return
         about = self._about(call, now) | {"key": key}
         if verdict is PERMIT:
-            event: Event = RateLimitExceeded(**about, retry_after=delay)
+            self._emitter.tell(RateLimitExceeded, **about, retry_after=delay)
         elif verdict is not None:
-            event = RateLimitDelayed(**about, delay=delay)
+            self._emitter.tell(RateLimitDelayed, **about, delay=delay)
         else:
-            event = RateLimitRefused(
+            self._emitter.tell(
+                RateLimitRefused,
                 **about,
                 reason="too_heavy" if heavy else "rate",
                 retry_after=delay,
                 rate=policy.rate,
                 burst=policy.burst,
             )
-        self._emitter.publish(event)

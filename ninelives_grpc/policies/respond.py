@@ -50,7 +50,7 @@ class RespondFlow(Live[Respond]):
         with self._lock:
             self.responded += 1
         if self._emitter.count(self.name, Responded):
-            self._emitter.publish(Responded(**self._about(call, now)))
+            self._emitter.tell(Responded, **self._about(call, now))
         return answer
 
     def state(self, now: float) -> dict[str, int | float | str | bool | None]:

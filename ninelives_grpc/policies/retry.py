@@ -157,20 +157,19 @@ class RetryFlow(Live[Retry]):
         attempts.failure = outcome
         if self._emitter.count(self.name, RetryAttempt):
             about = self._about(call, now) | {"attempt": attempts.made + 1}
-            self._emitter.publish(RetryAttempt(**about, delay=decision, code=outcome.code.name))
+            self._emitter.tell(RetryAttempt, **about, delay=decision, code=outcome.code.name)
         return decision
 
     def _tell_end(
         self, attempts: int, stop: Stop, outcome: Outcome, call: Call, now: float
     ) -> None:
         if self._emitter.count(self.name, RetryExhausted):
-            self._emitter.publish(
-                RetryExhausted(
-                    **self._about(call, now),
-                    reason=str(stop),
-                    attempts=attempts,
-                    code=outcome.code.name,
-                )
+            self._emitter.tell(
+                RetryExhausted,
+                **self._about(call, now),
+                reason=str(stop),
+                attempts=attempts,
+                code=outcome.code.name,
             )
 
     def _decide(  # noqa: PLR0911 - one return a reason

@@ -115,10 +115,12 @@ class TimeoutFlow(Live[Timeout]):
                 return None
             self.refused += 1
         if self._emitter.count(self.name, TimeoutRefused):
-            self._emitter.publish(
-                TimeoutRefused(
-                    **self._about(call, now), reason="hopeless", remaining=remaining, needed=needed
-                )
+            self._emitter.tell(
+                TimeoutRefused,
+                **self._about(call, now),
+                reason="hopeless",
+                remaining=remaining,
+                needed=needed,
             )
         details = f"{remaining:.3g} s left, and {call.method.name} takes {needed:.3g} s"
         return Refusal(self.name, details)
@@ -152,7 +154,7 @@ class TimeoutFlow(Live[Timeout]):
         with self._lock:
             self.occurred += 1
         if self._emitter.count(self.name, TimeoutOccurred):
-            self._emitter.publish(TimeoutOccurred(**self._about(call, now), limit=limit, idle=idle))
+            self._emitter.tell(TimeoutOccurred, **self._about(call, now), limit=limit, idle=idle)
 
     def state(self, now: float) -> dict[str, int | float | str | bool | None]:
         """Return how often a limit ran out, and how many calls were refused."""

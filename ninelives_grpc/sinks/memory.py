@@ -7,11 +7,13 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
+from ninelives_grpc.events.pending import built
 from ninelives_grpc.forking import afresh_in_children
 from ninelives_grpc.sinks.sink import Sink
 
 if TYPE_CHECKING:
     from ninelives_grpc.events import Event
+    from ninelives_grpc.events.pending import Pending
 
 
 class MemorySink(Sink):
@@ -32,7 +34,7 @@ class MemorySink(Sink):
         self.routine = routine
         self.life = secrets.token_hex(4)
         self._size = size
-        self._events: dict[str, deque[tuple[int, Event]]] = {}
+        self._events: dict[str, deque[tuple[int, Pending]]] = {}
         self._number = 0
         self._lock = threading.Lock()
         afresh_in_children(self)
@@ -43,18 +45,24 @@ class MemorySink(Sink):
 
     def emit(self, event: Event) -> None:
         """Keep one event."""
+        self.take(built(event))
+
+    def take(self, pending: Pending) -> None:
+        """Keep one event, which is built when somebody asks for it."""
+        name = pending.kind.__name__
         with self._lock:
             self._number += 1
-            kept = self._events.get(event.name)
+            kept = self._events.get(name)
             if kept is None:
-                kept = self._events[event.name] = deque(maxlen=self._size)
-            kept.append((self._number, event))
+                kept = self._events[name] = deque(maxlen=self._size)
+            kept.append((self._number, pending))
 
     def numbered(self, after: int = 0) -> list[tuple[int, Event]]:
         """Return what is kept of the events after a number, oldest first, with their numbers."""
         with self._lock:
             found = [entry for kept in self._events.values() for entry in kept if entry[0] > after]
-        return sorted(found, key=lambda entry: entry[0])
+        found.sort(key=lambda entry: entry[0])
+        return [(number, pending.event) for number, pending in found]
 
     @property
     def events(self) -> list[Event]:

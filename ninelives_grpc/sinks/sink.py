@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ninelives_grpc.errors import NinelivesError
+from ninelives_grpc.events.pending import built
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ninelives_grpc.events import Event
+    from ninelives_grpc.events.pending import Pending
     from ninelives_grpc.sinks.protected import ProtectedSink
     from ninelives_grpc.stacks.algebra import Expression
 
@@ -59,6 +61,10 @@ class Sink:
         """Take one event."""
         raise NotImplementedError
 
+    def take(self, pending: Pending) -> None:
+        """Take one event that may not have been built yet; a sink may keep it so for later."""
+        self.emit(pending.event)
+
     def close(self) -> None:
         """Deliver what is pending and let go of threads and files."""
 
@@ -106,12 +112,16 @@ class MulticastSink(Sink):
         Raises:
             SinkError: One or more of them failed; the others got the event.
         """
+        self.take(built(event))
+
+    def take(self, pending: Pending) -> None:
+        """Feed each, as `emit` does."""
         failures: list[tuple[object, Exception]] = []
         for sink in self.sinks:
-            if event.routine and not sink.routine:
+            if pending.kind.routine and not sink.routine:
                 continue
             try:
-                sink.emit(event)
+                sink.take(pending)
             except Exception as error:  # noqa: BLE001 - raised below, together
                 failures.append((sink, error))
         if failures:

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ninelives_grpc.events.pending import built
 from ninelives_grpc.forking import afresh_in_children
 from ninelives_grpc.sinks.sink import Sink, SinkError
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ninelives_grpc.events import Event
+    from ninelives_grpc.events.pending import Pending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,7 @@ class Subscription:
         self._stream = stream
         self._notify = notify
         self._wants = wants
-        self._events: deque[Event] = deque()
+        self._events: deque[Pending] = deque()
         self._size = size
         self._lock = threading.Lock()
         afresh_in_children(self)
@@ -69,15 +71,15 @@ class Subscription:
         """Make a new lock: a thread that a forked child does not have may hold the old one."""
         self._lock = threading.Lock()
 
-    def put(self, event: Event) -> None:
+    def put(self, pending: Pending) -> None:
         """Take in one event, and tell the subscriber when it is the first that waits."""
-        if self._wants is not None and not self._wants(event):
+        if self._wants is not None and not self._wants(pending.event):
             return
         with self._lock:
             if len(self._events) >= self._size:
                 self._events.popleft()
                 self.dropped += 1
-            self._events.append(event)
+            self._events.append(pending)
             first = len(self._events) == 1
         if first:
             self._notify()
@@ -88,7 +90,7 @@ class Subscription:
             taken = list(self._events)
             self._events.clear()
             self.delivered += len(taken)
-        return taken
+        return [pending.event for pending in taken]
 
     def figures(self) -> SubscriptionFigures:
         """Return what became of its events so far; they add up to all that it wanted."""
@@ -180,12 +182,16 @@ class StreamingSink(Sink):
         Raises:
             SinkError: One or more could not be notified; the others were, and all got the event.
         """
+        self.take(built(event))
+
+    def take(self, pending: Pending) -> None:
+        """Hand the event to all subscribers, as `emit` does."""
         failures: list[tuple[object, Exception]] = []
         for subscription in self._subscriptions:
-            if event.routine and not subscription.routine:
+            if pending.kind.routine and not subscription.routine:
                 continue
             try:
-                subscription.put(event)
+                subscription.put(pending)
             except Exception as error:  # noqa: BLE001 - raised below, together
                 failures.append((subscription, error))
         if failures:

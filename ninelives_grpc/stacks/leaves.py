@@ -146,10 +146,14 @@ class FallbackLeaf(ChoiceLeaf):
         return ""
 
     def _report(self, execution: Execution, outcome: Outcome, reason: str, now: float) -> None:
-        kind = FallbackSkipped if reason else FallbackUsed
-        if self._address.emitter.count(self._address.policy, kind):
+        emitter, policy = self._address.emitter, self._address.policy
+        code = outcome.code.name
+        if not reason:
+            if emitter.count(policy, FallbackUsed):
+                emitter.tell(FallbackUsed, **self._about(execution, now), code=code)
+        elif emitter.count(policy, FallbackSkipped):
             about = self._about(execution, now)
-            self._address.emitter.publish(kind(**about, reason=reason, code=outcome.code.name))
+            emitter.tell(FallbackSkipped, **about, reason=reason, code=code)
 
 
 class RaceLeaf(ChoiceLeaf):
@@ -165,8 +169,8 @@ class RaceLeaf(ChoiceLeaf):
         execution.branches = branches
         execution.next_branch = None
         if self._address.emitter.count(self._address.policy, RaceStarted):
-            self._address.emitter.publish(
-                RaceStarted(**self._about(execution, now), sides=len(branches))
+            self._address.emitter.tell(
+                RaceStarted, **self._about(execution, now), sides=len(branches)
             )
         return Step.RACE
 
@@ -177,7 +181,7 @@ class RaceLeaf(ChoiceLeaf):
         self._tell(self.plans[side], outcome)
         if not outcome.failed:
             if self._address.emitter.count(self._address.policy, RaceWon):
-                self._address.emitter.publish(RaceWon(**self._about(execution, now), side=side))
+                self._address.emitter.tell(RaceWon, **self._about(execution, now), side=side)
             execution.winner = branch
             return execution.settle(outcome, now)
         # One that has succeeded in the meantime is yet to be reported, and will win.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
-from ninelives_control.v1 import control_pb2 as pb
+from ninelives_control.v1 import control_pb2, exposition_pb2
 
 ROOT = Path(__file__).parents[2]
 SERVICE = "ninelives_control.v1.ControlService"
@@ -46,13 +46,14 @@ def test_the_protos_are_clean(buf):
     assert (buf("lint").stdout, buf("format", "-d").stdout) == ("", "")
 
 
-def test_the_generated_code_is_that_of_the_protos(buf, tmp_path):
+@pytest.mark.parametrize("module", [control_pb2, exposition_pb2], ids=lambda each: each.__name__)
+def test_the_generated_code_is_that_of_the_protos(buf, tmp_path, module):
     image = tmp_path / "image.binpb"
     assert buf("build", "-o", str(image), "--exclude-source-info").returncode == 0
     built = FileDescriptorSet.FromString(image.read_bytes())
-    (wanted,) = [file for file in built.file if file.package == "ninelives_control.v1"]
+    (wanted,) = [file for file in built.file if file.name == module.DESCRIPTOR.name]
     generated = FileDescriptorProto()
-    pb.DESCRIPTOR.CopyToProto(generated)
+    module.DESCRIPTOR.CopyToProto(generated)
 
     for file in (wanted, generated):
         _plain(file.message_type)

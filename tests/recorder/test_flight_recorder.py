@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ninelives_control import ControlPlane
 from ninelives_control.cli.group import Exit, run
+from ninelives_control.errors import Code, CommandError
 from ninelives_grpc import Bulkhead, CircuitBreaker, ConfigError, Registry, Stack
 from ninelives_grpc.events import BulkheadQueued, CircuitClosed
 from ninelives_grpc.flight_recorder import FlightRecorder, read
@@ -322,3 +324,26 @@ def test_the_command_line_says_what_it_can_not_show(file, registry, capsys):
     said = capsys.readouterr().err
     assert "there is no stack 'shp'" in said
     assert "none: cannot be read: No such file or directory" in said
+
+
+def test_a_command_makes_a_copy(file, registry, shop):
+    with (
+        recorder(file, registry) as flight,
+        ControlPlane(registry, grpc_port=None, http_port=None, recorder=flight) as plane,
+    ):
+        change(shop, 9)
+        copied = plane.execute("dump_flight_recorder", reason="a look")
+        flight.path = file.with_name("none") / "shop.flight"
+        with pytest.raises(CommandError, match="can not be copied: No such file") as caught:
+            plane.execute("dump_flight_recorder")
+
+    assert caught.value.code is Code.UNAVAILABLE
+    assert [event.fields["event"] for event in read(copied.path).events] == ["ParameterChanged"]
+
+
+def test_without_a_recorder_there_is_no_such_command(registry):
+    with (
+        ControlPlane(registry, grpc_port=None, http_port=None) as plane,
+        pytest.raises(CommandError, match="dump_flight_recorder"),
+    ):
+        plane.execute("dump_flight_recorder")

@@ -10,6 +10,7 @@ from grpc import StatusCode
 
 from ninelives_grpc import Bulkhead, CircuitBreaker, Fault, Retry, Stack
 from ninelives_grpc.errors import InjectedError
+from ninelives_grpc.sinks import Sink
 
 from . import clients, leaks, servers
 from .backend import Backend, Play, RpcKind, expected
@@ -75,10 +76,8 @@ def test_client_repeats_what_a_fault_has_failed(
     assert stack.emitter.counts["retry", "RetryAttempt"] == 1
 
 
-class _SwitchOff:
+class _SwitchOff(Sink):
     """Switches the fault off as soon as it has hit a call."""
-
-    routine = False
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
