@@ -9,9 +9,6 @@ anew each time, as policies do, and `refused call` is a whole call that an open 
 from __future__ import annotations
 
 import argparse
-import collections
-import functools
-import itertools
 import logging
 import statistics
 import tempfile
@@ -39,7 +36,8 @@ from ninelives_grpc.sinks import (
     StreamingSink,
 )
 
-Once = Callable[[], object]
+Many = Callable[[int], object]
+"""Does something so many times."""
 
 
 def refusal() -> CircuitRefused:
@@ -57,39 +55,41 @@ def refusal() -> CircuitRefused:
     )
 
 
-def telling(sink: Sink | None) -> Once:
-    """Return what a policy does when it has something to tell."""
+def telling(sink: Sink | None) -> Many:
+    """Return what a policy does when it has something to tell, or when nobody listens."""
     emitter = Emitter("shop")
     emitter.attach(sink)
-    told = itertools.count(1)
 
-    def tell() -> None:
-        if emitter.count("circuit_breaker", CircuitRefused):
-            emitter.tell(
-                CircuitRefused,
-                stack="shop",
-                policy="circuit_breaker",
-                method="shop.v1.Shop/Buy",
-                at=1.0,
-                attempt=1,
-                reason="open",
-                key="",
-                retry_after=0.5,
-                cause="UNAVAILABLE: down",
-            )
-        if not next(told) % 1024:
-            # As the recorder does, when so many calls have ended.
-            emitter.fold()
+    def tell(events: int) -> None:
+        for number in range(events):
+            if emitter.count("circuit_breaker", CircuitRefused):
+                emitter.tell(
+                    CircuitRefused,
+                    stack="shop",
+                    policy="circuit_breaker",
+                    method="shop.v1.Shop/Buy",
+                    at=1.0,
+                    attempt=1,
+                    reason="open",
+                    key="",
+                    retry_after=0.5,
+                    cause="UNAVAILABLE: down",
+                )
+            if not number % 1024:
+                # As the recorder does, when so many calls have ended.
+                emitter.fold()
 
     return tell
 
 
-def counting() -> Once:
-    """Return what a policy does when nobody listens."""
-    emitter = Emitter("shop")
-    note = functools.partial(emitter.count, "circuit_breaker", CircuitRefused)
-    emitter._note = collections.deque(maxlen=1024).append
-    return note
+def repeated(once: Callable[[], object]) -> Many:
+    """Return what does something again and again."""
+
+    def repeat(events: int) -> None:
+        for _ in range(events):
+            once()
+
+    return repeat
 
 
 def subscribed() -> StreamingSink:
@@ -99,21 +99,22 @@ def subscribed() -> StreamingSink:
     return stream
 
 
-def calling(*sinks: Sink) -> Once:
+def calling(*sinks: Sink) -> Many:
     """Return a call that is refused."""
     registry = Registry()
     stack = Stack("shop", CircuitBreaker(mode="open"), registry=registry)
     for sink in sinks:
         stack.attach(sink)
 
-    def call() -> None:
-        with suppress(Refused):
-            stack.call(int)
+    def call(events: int) -> None:
+        for _ in range(events):
+            with suppress(Refused):
+                stack.call(int)
 
     return call
 
 
-def variants(cleanup: ExitStack) -> Iterator[tuple[str, Once]]:
+def variants(cleanup: ExitStack) -> Iterator[tuple[str, Many]]:
     """Make all that is compared."""
     folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory()))
     logger = logging.getLogger("benchmark")
@@ -128,8 +129,8 @@ def variants(cleanup: ExitStack) -> Iterator[tuple[str, Once]]:
     behind = NonBlockingSink(NullSink(), size=1 << 30)
     cleanup.callback(behind.close)
     three = MulticastSink(MemorySink(), subscribed(), observer)
-    yield "nobody listens: counted", counting()
-    yield "build the event, and no more", refusal
+    yield "nobody listens: counted", telling(None)
+    yield "build the event, and no more", repeated(refusal)
     yield "null", telling(NullSink())
     yield "memory", telling(MemorySink())
     yield "bus, nobody subscribed", telling(StreamingSink())
@@ -146,7 +147,7 @@ def variants(cleanup: ExitStack) -> Iterator[tuple[str, Once]]:
     yield from others(cleanup)
 
 
-def others(cleanup: ExitStack) -> Iterator[tuple[str, Once]]:
+def others(cleanup: ExitStack) -> Iterator[tuple[str, Many]]:
     """Make what other libraries do for one event."""
     registry = CollectorRegistry()
     counter = Counter("refusals", "Refusals.", ["policy"], registry=registry)
@@ -156,24 +157,33 @@ def others(cleanup: ExitStack) -> Iterator[tuple[str, Once]]:
     meter = provider.get_meter("benchmark")
     adder, recorder = meter.create_counter("refusals"), meter.create_histogram("durations")
     about = {"policy": "circuit_breaker"}
-    yield "prometheus_client: labels().inc()", lambda: counter.labels("circuit_breaker").inc()
-    yield (
-        "prometheus_client: labels().observe()",
-        lambda: histogram.labels("circuit_breaker").observe(0.1),
-    )
-    yield "OpenTelemetry SDK: add()", lambda: adder.add(1, about)
-    yield "OpenTelemetry SDK: record()", lambda: recorder.record(0.1, about)
+
+    def inc(events: int) -> None:
+        for _ in range(events):
+            counter.labels("circuit_breaker").inc()
+
+    def observe(events: int) -> None:
+        for _ in range(events):
+            histogram.labels("circuit_breaker").observe(0.1)
+
+    def add(events: int) -> None:
+        for _ in range(events):
+            adder.add(1, about)
+
+    def record(events: int) -> None:
+        for _ in range(events):
+            recorder.record(0.1, about)
+
+    yield "prometheus_client: labels().inc()", inc
+    yield "prometheus_client: labels().observe()", observe
+    yield "OpenTelemetry SDK: add()", add
+    yield "OpenTelemetry SDK: record()", record
 
 
-def nanoseconds(once: Once, events: int, threads: int) -> float:
+def nanoseconds(many: Many, events: int, threads: int) -> float:
     """Return how long one takes, of the time of the whole process."""
     each = events // threads
-
-    def work() -> None:
-        for _ in range(each):
-            once()
-
-    workers = [threading.Thread(target=work) for _ in range(threads)]
+    workers = [threading.Thread(target=many, args=(each,)) for _ in range(threads)]
     start = time.perf_counter_ns()
     for worker in workers:
         worker.start()
@@ -205,9 +215,9 @@ def main() -> None:
         compared = list(variants(cleanup))
         times: dict[tuple[str, int], list[float]] = {}
         for _ in range(options.rounds):
-            for name, once in compared:
+            for name, many in compared:
                 for threads in (1, 8):
-                    found = nanoseconds(once, options.events, threads)
+                    found = nanoseconds(many, options.events, threads)
                     times.setdefault((name, threads), []).append(found)
     print(f"{'ns an event':42} {'1 thread':>10} {'8 threads':>10}")
     for name, _ in compared:
