@@ -72,6 +72,8 @@ class HttpServer:
             await self._ticking
         for server in self._server.servers:
             server.close()
+        # Connections that were accepted just now are among the others a moment later.
+        await asyncio.sleep(_TICK)
         state = self._server.server_state
         for connection in tuple(state.connections):
             connection.shutdown()
