@@ -10,6 +10,7 @@ import uvicorn
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from starlette.types import ASGIApp
 
@@ -72,22 +73,33 @@ class HttpServer:
             await self._ticking
         for server in self._server.servers:
             server.close()
-        # Connections that were accepted just now are among the others a moment later.
-        await asyncio.sleep(_TICK)
-        state = self._server.server_state
-        for connection in tuple(state.connections):
-            connection.shutdown()
-        await self._quiet()
-        # Not `uvicorn.Server.shutdown`, which cancels requests and logs a trace for each of them.
-        for connection in tuple(state.connections):
-            connection.transport.abort()
-        await self._quiet()
+        told: set[object] = set()
 
-    async def _quiet(self) -> None:
-        """Wait until nothing goes on, but not for long."""
-        state = self._server.server_state
+        def shut_down() -> None:
+            for connection in tuple(self._server.server_state.connections):
+                if connection not in told:
+                    told.add(connection)
+                    connection.shutdown()
+
+        def abort() -> None:
+            for connection in tuple(self._server.server_state.connections):
+                connection.transport.abort()
+
+        await self._quiet(shut_down)
+        # Not `uvicorn.Server.shutdown`, which cancels requests and logs a trace for each of them.
+        await self._quiet(abort)
+
+    async def _quiet(self, end: Callable[[], None]) -> None:
+        """Wait until nothing goes on, but not for long; connections may still turn up."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GRACE):
                 # uvicorn tells nobody when they end.
-                while state.connections or state.tasks:  # noqa: ASYNC110
+                while self._busy():
+                    end()
                     await asyncio.sleep(_TICK)
+
+    def _busy(self) -> bool:
+        state = self._server.server_state
+        # A connection that was accepted just now is known to asyncio's server only.
+        accepted = any(getattr(server, "_active_count", 0) for server in self._server.servers)
+        return bool(state.connections or state.tasks or accepted)
