@@ -89,7 +89,7 @@ def test_everything_else_is_as_in_the_text(plane):
     assert (retries.histogram.sample_count, bounds[1.0], bounds[float("inf")]) == (1, 1, 1)
 
 
-# One in thirty times a connection that is accepted in the very last moment is left to the collector.
+# One in thirty times a connection accepted in the very last moment is left to the collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_scrapes_while_it_stops_are_answered_or_refused_and_never_a_trace(caplog):
     registry = Registry()
