@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from ninelives_grpc.scheduler import scheduler
@@ -83,6 +84,16 @@ class MonotonicClock:
 
 
 MONOTONIC = MonotonicClock()
+
+
+def rfc3339(moment: datetime, timespec: str = "milliseconds") -> str:
+    """Write a moment of UTC as RFC 3339 has it, with `Z` for the zone."""
+    return moment.isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
+def wall_moment(at: float) -> datetime:
+    """Return the moment, in UTC, of the monotonic time `at`."""
+    return datetime.fromtimestamp(wall_time(at), UTC)
 
 
 def wall_time(at: float) -> float:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ninelives_control import audit_store, chain
 from ninelives_control.chain import START, Row, Status
 from ninelives_control.errors import AuditError
+from ninelives_grpc.clock import rfc3339
 from ninelives_grpc.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class AuditLog(AuditFile):
         """
         row = Row(
             seq=0,
-            time=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            time=rfc3339(datetime.now(UTC), "microseconds"),
             id=attempt.id,
             identity=attempt.identity,
             role=attempt.role,

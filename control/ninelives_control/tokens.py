@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ninelives_control.errors import Code, CommandError, finding
 from ninelives_control.identity import Role
+from ninelives_grpc.clock import rfc3339
 from ninelives_grpc.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def add(path: Path, name: str, role: Role) -> str:
     """
     tokens = read(path) if path.exists() else ()
     token = _PREFIX + secrets.token_urlsafe(_BITS // 8)
-    created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    created = rfc3339(datetime.now(UTC), "seconds")
     if name in {entry.name for entry in tokens}:
         msg = f"there is a token named {name!r}; remove it, or take another name"
         raise ConfigError(msg, path=str(path))

@@ -40,16 +40,18 @@ def event_data(event: Event, size: int) -> bytes:
 
 def state_data(registry: Registry, size: int, *, lost: int) -> bytes:
     """Return the state of all stacks as JSON; those that do not fit are counted."""
-    stacks: dict[str, Any] = {}
+    stacks: list[str] = []
     left_out, room = 0, size - OVERHEAD - _SHORT
     for stack in registry:
-        data = json.dumps({stack.name: _state_of(stack)}, default=str)
-        if len(data) > room:
+        data = f"{json.dumps(stack.name)}: {json.dumps(_state_of(stack), default=str)}"
+        # With the comma before it.
+        if len(data) + 2 > room:
             left_out += 1
             continue
-        room -= len(data)
-        stacks |= json.loads(data)
-    return json.dumps({"stacks": stacks, "left_out": left_out, "lost": lost}).encode()
+        room -= len(data) + 2
+        stacks.append(data)
+    counts = f'"left_out": {left_out}, "lost": {lost}'
+    return f'{{"stacks": {{{", ".join(stacks)}}}, {counts}}}'.encode()
 
 
 def _state_of(stack: Stack) -> dict[str, Any]:

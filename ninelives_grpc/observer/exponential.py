@@ -24,6 +24,7 @@ from opentelemetry.sdk.metrics.export import (
 
 from ninelives_grpc.clock import wall_time
 from ninelives_grpc.observer.metrics import DURATIONS, SCOPE, duration_attributes
+from ninelives_grpc.observer.recorder import by_ending
 from ninelives_grpc.registry import default_registry
 from ninelives_grpc.windows.sketch import SCALE, upper_bound
 
@@ -123,9 +124,6 @@ class ExponentialExporter(MetricExporter):
             told = self._told.get(stack.name, (start, Counter(), {}))
             self._told[stack.name] = (now, totals.durations, totals.seconds)
             start, counts, sums = told[0], totals.durations - told[1], told[2]
-        buckets: dict[Ending, dict[int, int]] = defaultdict(dict)
-        for (ending, bucket), count in counts.items():
-            buckets[ending][bucket] = count
         return [
             (
                 ending.side,
@@ -138,7 +136,7 @@ class ExponentialExporter(MetricExporter):
                     exemplars.get(ending),
                 ),
             )
-            for ending, found in buckets.items()
+            for ending, found in by_ending(counts).items()
         ]
 
 

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.metrics import Histogram, MeterProvider, Observation, get_meter
 
 from ninelives_grpc.call import Side
+from ninelives_grpc.observer.inspect import circuits_of
 from ninelives_grpc.policies.budget import BudgetFlow
 from ninelives_grpc.policies.bulkhead import BulkheadGate
-from ninelives_grpc.policies.circuit_breaker import CircuitBreakerGate
+from ninelives_grpc.policies.circuit import CircuitState
 from ninelives_grpc.windows.sketch import middle_of
 
 if TYPE_CHECKING:
@@ -54,8 +55,6 @@ RESULT, STATE, KEY = "ninelives.result", "ninelives.state", "ninelives.key"
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _RETRIES = (1.0, 2.0, 3.0, 4.0, 5.0)
-_MAX_CIRCUITS = 100
-"""Circuits of one breaker that are published one by one."""
 
 
 class Metrics:
@@ -217,12 +216,10 @@ def _events(stack: Stack) -> Iterator[Observation]:
 def _circuits(stack: Stack) -> Iterator[Observation]:
     now = stack.clock.now()
     for live in stack.policies.values():
-        if not isinstance(live, CircuitBreakerGate):
-            continue
-        for key, circuit in tuple(live.circuits(now).items())[-_MAX_CIRCUITS:]:
-            for state in ("closed", "open", "half_open"):
-                attributes = _about(stack, live) | {KEY: key, STATE: state}
-                yield Observation(int(circuit["state"] == state), attributes)
+        for key, state in circuits_of(live, now).items():
+            for each in CircuitState:
+                attributes = _about(stack, live) | {KEY: key, STATE: str(each)}
+                yield Observation(int(state == each), attributes)
 
 
 def _bulkheads(name: str) -> Callable[[Stack], Iterator[Observation]]:

@@ -6,6 +6,7 @@ sliding windows; should nobody ask, an event does so now and then.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -157,8 +158,7 @@ class Observer(Sink):
             UnknownNameError: There is none; suggests the nearest.
         """
         live = self.registry.policy(path)
-        states = self.registry.stack(live.stack).state().policies
-        return next(state for state in states if state.name == live.name)
+        return self.registry.stack(live.stack).policy_state(live.name)
 
     def error_rate(self, path: str, window: float = 60.0) -> float:
         """Return the share of calls that failed or were refused, 0..1.
@@ -328,12 +328,8 @@ def _only(stacks: list[StackMetrics], name: str, wanted: str) -> list[StackMetri
     if wanted not in known:
         raise UnknownNameError(name, wanted, known)
     return [
-        StackMetrics(
-            name=stack.name,
-            traffic=stack.traffic,
-            series=tuple(each for each in stack.series if getattr(each, name) == wanted),
-            policies=stack.policies,
-            overflowed=stack.overflowed,
+        dataclasses.replace(
+            stack, series=tuple(each for each in stack.series if getattr(each, name) == wanted)
         )
         for stack in stacks
     ]

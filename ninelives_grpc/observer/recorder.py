@@ -10,7 +10,7 @@ import math
 import sys
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -93,6 +93,14 @@ class Totals:
     seconds: dict[Ending, float]
     retries: Counter[tuple[str, int]]
     delays: Counter[tuple[str, int]]
+
+
+def by_ending(durations: Counter[tuple[Ending, int]]) -> dict[Ending, dict[int, int]]:
+    """Return how many calls fell into which bucket, for each way in which they ended."""
+    buckets: dict[Ending, dict[int, int]] = defaultdict(dict)
+    for (ending, bucket), count in durations.items():
+        buckets[ending][bucket] = count
+    return buckets
 
 
 class Ended(NamedTuple):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from ninelives_grpc.clock import wall_time
+from ninelives_grpc.clock import wall_moment
 from ninelives_grpc.events import CircuitClosed, CircuitHalfOpened, CircuitOpened, CircuitReset
 from ninelives_grpc.observer.model import CircuitMetrics
 
@@ -46,8 +45,7 @@ class Transitions:
     def add(self, event: Event) -> str:
         """Take in a change, and return the state before it."""
         before, self.state = self.state, STATES[type(event)]
-        moment = datetime.fromtimestamp(wall_time(event.at), UTC)
-        why = f"{_VERBS[self.state]} at {moment:%H:%M:%S}: {event.why()}"
+        why = f"{_VERBS[self.state]} at {wall_moment(event.at):%H:%M:%S}: {event.why()}"
         self._changes.append(Transition(event.at, self.state, why))
         return before
 
@@ -61,7 +59,7 @@ class Transitions:
             now: The end of the window.
         """
         seconds = dict.fromkeys(("closed", "open", "half_open"), 0.0)
-        at, current = since, self._before(since)
+        at, current = since, "closed"
         for change in self._changes:
             if change.at > at:
                 seconds[current] += min(change.at, now) - at
@@ -76,12 +74,3 @@ class Transitions:
             seconds=seconds,
             why="" if last is None else last.why,
         )
-
-    def _before(self, since: float) -> str:
-        """Return the state at a time, as far as that is still known."""
-        state = "closed"
-        for change in self._changes:
-            if change.at > since:
-                break
-            state = change.state
-        return state

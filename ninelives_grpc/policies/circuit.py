@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ninelives_grpc.policies.circuit_breaker import CircuitBreaker
 
 
-class State(StrEnum):
+class CircuitState(StrEnum):
     """Where a circuit stands."""
 
     CLOSED = "closed"
@@ -107,7 +107,7 @@ class Circuit:
 
     def __init__(self, key: str, policy: CircuitBreaker) -> None:
         self.key = key
-        self.state = State.CLOSED
+        self.state = CircuitState.CLOSED
         self.generation = 0
         self.open_until = 0.0
         self.opening = Opening("", 0, 0, 0)
@@ -130,12 +130,12 @@ class Circuit:
         """Give leave for one attempt, or None."""
         if self.probes or self._probes_done:
             self._reclaim(policy, now, happened)
-        if self.state is State.CLOSED:
+        if self.state is CircuitState.CLOSED:
             return self.permit
-        if self.state is State.OPEN:
+        if self.state is CircuitState.OPEN:
             if now < self.open_until:
                 return None
-            self._enter(State.HALF_OPEN)
+            self._enter(CircuitState.HALF_OPEN)
             happened.append(Happened.HALF_OPENED)
         running = len(self.probes)
         if running >= policy.half_open_concurrency:
@@ -161,7 +161,7 @@ class Circuit:
             return
         slow_after = policy.slow_call_duration
         slow = slow_after is not None and outcome.duration >= slow_after
-        if self.state is State.HALF_OPEN:
+        if self.state is CircuitState.HALF_OPEN:
             if permit not in self.probes:
                 return
             self.probes.remove(permit)
@@ -170,7 +170,7 @@ class Circuit:
             return
         if kind is Kind.IGNORED:
             return
-        if self.state is State.OPEN:
+        if self.state is CircuitState.OPEN:
             # It was let through by an override of the mode.
             return
         failed = kind is Kind.FAILURE
@@ -199,11 +199,11 @@ class Circuit:
         self._openings = 0
         self._closed_at = None
         self.cause = None
-        self._enter(State.CLOSED)
+        self._enter(CircuitState.CLOSED)
 
     def retry_after(self, policy: CircuitBreaker, now: float) -> float:
         """Return the seconds after which a call has a chance."""
-        if self.state is State.OPEN:
+        if self.state is CircuitState.OPEN:
             return max(0.0, self.open_until - now)
         return policy.open_duration
 
@@ -253,7 +253,7 @@ class Circuit:
     def _reclaim(self, policy: CircuitBreaker, now: float, happened: list[Happened]) -> None:
         """Count probes that never reported back as failed, and see whether so many do by now."""
         for probe in [probe for probe in self.probes if now >= (probe.lease_end or now)]:
-            if self.state is not State.HALF_OPEN:
+            if self.state is not CircuitState.HALF_OPEN:
                 break
             self.probes.remove(probe)
             happened.append(Happened.RECLAIMED)
@@ -269,7 +269,7 @@ class Circuit:
 
     def _close(self, now: float, happened: list[Happened]) -> None:
         self._closed_at = now
-        self._enter(State.CLOSED)
+        self._enter(CircuitState.CLOSED)
         happened.append(Happened.CLOSED)
 
     def _open(
@@ -295,10 +295,10 @@ class Circuit:
             duration = max(duration, outcome.pushback or 0.0)
             self.cause = _summary(outcome)
         self.open_until = now + duration
-        self._enter(State.OPEN)
+        self._enter(CircuitState.OPEN)
         happened.append(Happened.OPENED)
 
-    def _enter(self, state: State) -> None:
+    def _enter(self, state: CircuitState) -> None:
         self.state = state
         self.generation += 1
         self.permit = CircuitPermit(self, self.generation)

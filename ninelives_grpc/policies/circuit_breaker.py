@@ -12,7 +12,7 @@ import grpc
 from ninelives_grpc import events
 from ninelives_grpc.outcome import Kind, Outcome
 from ninelives_grpc.parameters import option, parameter, policy
-from ninelives_grpc.policies.circuit import Circuit, Happened, State
+from ninelives_grpc.policies.circuit import Circuit, CircuitState, Happened
 from ninelives_grpc.policies.gate import PERMIT, Gate, Permit, Refusal, Verdict, Wait
 from ninelives_grpc.policies.policy import Policy
 from ninelives_grpc.policies.scope import (
@@ -203,12 +203,16 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
             circuit = self._circuit
             # Without the lock: should it open in between, this permit is of an earlier generation.
             permit: Permit | None = circuit.permit
-            if circuit.state is State.CLOSED and policy.mode is Mode.AUTO and permit is not None:
+            if (
+                circuit.state is CircuitState.CLOSED
+                and policy.mode is Mode.AUTO
+                and permit is not None
+            ):
                 return permit
         key = "" if key_of is None else key_of(call)
         with self._lock:
             circuit = self._circuit if key_of is None else self._circuits.get(key)
-            if circuit.state is State.CLOSED and policy.mode is Mode.AUTO:
+            if circuit.state is CircuitState.CLOSED and policy.mode is Mode.AUTO:
                 return circuit.permit
             happened: list[Happened] = []
             permit = self._decide(policy, circuit, now, happened)
@@ -225,7 +229,9 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
         circuit: Circuit | None = self._circuit
         if self._key_of is not None and call is not None:
             circuit = self._circuits.peek(self._key_of(call))
-        return circuit is not None and circuit.state is State.OPEN and now < circuit.open_until
+        return (
+            circuit is not None and circuit.state is CircuitState.OPEN and now < circuit.open_until
+        )
 
     def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:
         """Take the permit back and learn from the outcome."""

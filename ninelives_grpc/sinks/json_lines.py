@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import threading
-from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from ninelives_grpc.clock import wall_time
+from ninelives_grpc.clock import rfc3339, wall_moment
 from ninelives_grpc.forking import afresh_in_children
 from ninelives_grpc.sinks.sink import Sink
 
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 def line_of(event: Event) -> str:
     """Return an event as a JSON object, without a line end."""
-    at = datetime.fromtimestamp(wall_time(event.at), UTC)
     fields = {
-        "time": at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "time": rfc3339(wall_moment(event.at), "microseconds"),
         "event": event.name,
         "severity": str(event.severity),
         "stack": event.stack,
@@ -119,11 +118,12 @@ class JsonLinesSink(Sink):
         assert self._path is not None
         assert self._file is not None
         self._file.close()
-        for number in range(self._files, 0, -1):
-            older = self._path.with_name(f"{self._path.name}.{number}")
-            newer = self._path
-            if number > 1:
-                newer = self._path.with_name(f"{self._path.name}.{number - 1}")
-            if newer.exists():
-                newer.replace(older)
-        self._file = self._open()
+        files = [self._path]
+        files += [self._path.with_name(f"{self._path.name}.{n + 1}") for n in range(self._files)]
+        try:
+            for newer, older in reversed(tuple(pairwise(files))):
+                if newer.exists():
+                    newer.replace(older)
+        finally:
+            # Also when a file could not be moved: what comes next is to be written somewhere.
+            self._file = self._open()

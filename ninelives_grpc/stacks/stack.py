@@ -201,17 +201,23 @@ class Stack(Nested):
         now = self.clock.now()
         return StackState(
             name=self.name,
-            policies=tuple(
-                PolicyState(
-                    name=name,
-                    kind=type(live.policy).__name__,
-                    revision=live.revision,
-                    values=live.state(now),
-                )
-                for name, live in self.policies.items()
-            ),
+            policies=tuple(self.policy_state(name) for name in self.policies),
             traffic=self.recorder.traffic(window, now),
             methods=self.recorder.methods(window, now),
+        )
+
+    def policy_state(self, name: str) -> PolicyState:
+        """Return the state of one policy.
+
+        Raises:
+            UnknownNameError: There is none of that name; suggests the nearest.
+        """
+        live = self.policy(name)
+        return PolicyState(
+            name=name,
+            kind=type(live.policy).__name__,
+            revision=live.revision,
+            values=live.state(self.clock.now()),
         )
 
     def lint(self) -> list[Finding]:

@@ -5,14 +5,13 @@ import pty
 import select
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from ninelives_control.cli.group import Exit, run
 from ninelives_grpc import Refused, Stack
+from tests.waiting import until
 
 NINELIVES = Path(sys.executable).parent / "ninelives"
 
@@ -120,13 +119,6 @@ def following(plane, tokens, *args):
             "NINELIVES_TOKEN": tokens["viewer"],
         },
     )
-
-
-def until(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        threading.Event().wait(0.02)
 
 
 @pytest.mark.parametrize("form", ["table", "json"])

@@ -19,6 +19,7 @@ from ninelives_grpc.events import BulkheadQueued, CircuitClosed
 from ninelives_grpc.flight_recorder import FlightRecorder, read
 from ninelives_grpc.flight_recorder.layout import Header, packed
 from ninelives_grpc.flight_recorder.reader import _recording
+from tests.waiting import until
 
 FILES = Path("/proc/self/fd")
 PROGRAM = Path(__file__).with_name("crashing.py")
@@ -228,15 +229,6 @@ def ended(process):
     process.stdout.close()
     process.stderr.close()
     process.wait(10)
-
-
-def until(condition):
-    """Ask again and again, for ten seconds at most."""
-    end = time.monotonic() + 10
-    while not (found := condition()):
-        assert time.monotonic() < end
-        threading.Event().wait(0.02)
-    return found
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-import time
 from collections import Counter
 from typing import TYPE_CHECKING
+
+from tests.waiting import until
 
 from .backend import PATIENCE
 
@@ -25,10 +26,7 @@ _GRPCS = "_poll_wrapper"
 
 def eventually(happened: Callable[[], object], what: Callable[[], object]) -> None:
     """Wait until something holds that another thread brings about, or say what there was."""
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < deadline, what()
-        threading.Event().wait(0.002)
+    until(happened, what, patience=PATIENCE, every=0.002)
 
 
 def held(stack: Stack) -> dict[str, object]:

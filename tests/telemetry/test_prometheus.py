@@ -5,8 +5,6 @@ import json
 import shutil
 import socket
 import subprocess
-import threading
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -27,6 +25,7 @@ from ninelives_grpc import (
     client_interceptors,
     server_interceptor,
 )
+from tests import waiting
 
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None or shutil.which("promtool") is None,
@@ -137,11 +136,7 @@ def prometheus(load, tmp_path_factory):
 
 
 def until(condition):
-    end = time.monotonic() + 40
-    while not (found := condition()):
-        assert time.monotonic() < end
-        threading.Event().wait(0.1)
-    return found
+    return waiting.until(condition, patience=40.0, every=0.1)
 
 
 def asked(address, path, **arguments):

@@ -13,28 +13,13 @@ from ninelives_grpc.events import (
 )
 from ninelives_grpc.sinks import Sink
 from ninelives_grpc.testing import MemorySink
+from tests.unit.test_sinks import OPENED, ROUTINE
 
 KINDS = [
     kind
     for kind in vars(events).values()
     if isinstance(kind, type) and issubclass(kind, events.Event) and kind is not events.Event
 ]
-
-OPENED = CircuitOpened(
-    stack="s",
-    policy="breaker",
-    at=5.0,
-    reason="failure_rate",
-    key="",
-    duration=0.5,
-    calls=10,
-    failures=9,
-    slow=0,
-    failure_rate=0.9,
-    code="UNAVAILABLE",
-    cause="down",
-)
-ROUTINE = BulkheadAcquired(stack="s", policy="bulkhead", at=5.0, in_flight=1)
 
 
 def test_an_event_is_named_by_its_kind_and_tells_what_it_adds():

@@ -61,6 +61,22 @@ def test_lines_are_appended_and_a_full_file_makes_room_for_the_next(tmp_path):
     assert [line["details"]["probes"] for line in lines(tmp_path / "events.jsonl.1")] == [3]
 
 
+def test_a_full_file_that_can_not_be_moved_is_told_once_and_written_on(tmp_path):
+    path = tmp_path / "events.jsonl"
+    (tmp_path / "events.jsonl.1").mkdir()
+    sink = JsonLinesSink(path, size=1, files=1)
+    sink.emit(CLOSED)
+
+    with pytest.raises(OSError, match="directory"):
+        sink.emit(CLOSED)
+    (tmp_path / "events.jsonl.1").rmdir()
+    sink.emit(CLOSED)
+    sink.close()
+
+    assert len(lines(path)) == 1
+    assert len(lines(tmp_path / "events.jsonl.1")) == 1
+
+
 def test_an_open_file_stays_open():
     out = io.StringIO()
     sink = JsonLinesSink(out)

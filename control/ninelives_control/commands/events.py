@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field
@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from ninelives_control.command import Context, Effect, command
 from ninelives_control.errors import Code, CommandError
 from ninelives_control.model import MAX_PAGE, Arguments, NamedValue, Result, Text, named
-from ninelives_grpc.clock import wall_time
+from ninelives_grpc.clock import rfc3339, wall_moment, wall_time
 from ninelives_grpc.errors import UnknownNameError
 from ninelives_grpc.events import KINDS, Severity
 
@@ -142,11 +142,10 @@ def list_events(arguments: ListEvents, context: Context) -> Events:
 
 def event_of(event: Happened, number: int | None = None) -> Event:
     """Return an event in the form in which it is told."""
-    at = datetime.fromtimestamp(wall_time(event.at), UTC)
     (why,) = named({"why": event.why()})
     return Event(
         number=number,
-        time=at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        time=rfc3339(wall_moment(event.at)),
         name=event.name,
         severity=event.severity,
         stack=event.stack,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -11,17 +10,11 @@ from pydantic import Field
 from ninelives_control.command import Context, Effect, command
 from ninelives_control.commands.traffic import WINDOWS, Traffic, Window, told
 from ninelives_control.model import NamedValue, Page, Result, Text, named
+from ninelives_grpc.clock import rfc3339
+from ninelives_grpc.policies.circuit import CircuitState
 
 if TYPE_CHECKING:
     from ninelives_grpc.observer import model
-
-
-class CircuitState(StrEnum):
-    """Where a circuit stands."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
 
 
 class GetMetrics(Page):
@@ -101,9 +94,8 @@ def get_metrics(arguments: GetMetrics, context: Context) -> Metrics:
         method=arguments.method,
         target=arguments.target,
     )
-    at = datetime.fromtimestamp(found.at, UTC)
     return Metrics(
-        time=at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        time=rfc3339(datetime.fromtimestamp(found.at, UTC)),
         window=arguments.window,
         stacks=[_stack(stack, arguments.series) for stack in arguments.of(found.stacks)],
         total=len(found.stacks),

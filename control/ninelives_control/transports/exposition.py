@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from google.protobuf.proto import serialize_length_prefixed
 
 from ninelives_control.v1.exposition_pb2 import ExposedFamily
 from ninelives_grpc.observer.metrics import DURATIONS, duration_attributes
+from ninelives_grpc.observer.recorder import by_ending
 from ninelives_grpc.windows.sketch import SCALE
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prometheus_client.samples import Sample
 
     from ninelives_control.v1.exposition_pb2 import ExposedHistogram, ExposedMetric
-    from ninelives_grpc.observer.recorder import Ending, Exemplar, Totals
+    from ninelives_grpc.observer.recorder import Exemplar
     from ninelives_grpc.registry import Registry
 
 CONTENT_TYPE = (
@@ -96,7 +96,7 @@ def _durations(registry: Registry) -> list[ExposedFamily]:
     }
     for stack in registry:
         totals, exemplars = stack.recorder.totals(), stack.recorder.exemplars()
-        for ending, buckets in _buckets(totals).items():
+        for ending, buckets in by_ending(totals.durations).items():
             exposed = families[ending.side].metrics.add()
             attributes = duration_attributes(stack, ending)
             _label(exposed, {name.replace(".", "_"): str(of) for name, of in attributes.items()})
@@ -104,13 +104,6 @@ def _durations(registry: Registry) -> list[ExposedFamily]:
             if ending in exemplars:
                 _exemplify(exposed.histogram, exemplars[ending])
     return [family for family in families.values() if family.metrics]
-
-
-def _buckets(totals: Totals) -> Mapping[Ending, dict[int, int]]:
-    buckets: dict[Ending, dict[int, int]] = defaultdict(dict)
-    for (ending, bucket), count in totals.durations.items():
-        buckets[ending][bucket] = count
-    return buckets
 
 
 def _native(histogram: ExposedHistogram, buckets: dict[int, int], seconds: float) -> None:
