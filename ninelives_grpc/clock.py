@@ -36,6 +36,12 @@ class Clock(Protocol):
         It must not block. Returns how to call it off.
         """
 
+    def wait_in_loop(self, until: float, function: Callable[[], None]) -> Callable[[], object]:
+        """Wait as `wait_async` does, but in the background, and then call a function.
+
+        Returns how to call it off.
+        """
+
     def timeout(self, until: float | None) -> asyncio.Timeout:
         """Return the asyncio context that is cancelled when `now()` reaches `until`."""
 
@@ -73,6 +79,11 @@ class MonotonicClock:
         return scheduler.later(until - time.monotonic(), function)
 
     at = wait_then
+
+    def wait_in_loop(self, until: float, function: Callable[[], None]) -> Callable[[], object]:
+        """Call a function in the running loop when the time has come."""
+        delay = max(0.0, until - time.monotonic())
+        return asyncio.get_running_loop().call_later(delay, function).cancel
 
     def timeout(self, until: float | None) -> asyncio.Timeout:
         """Return the asyncio context that is cancelled when the time has come."""

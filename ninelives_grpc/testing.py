@@ -105,6 +105,15 @@ class VirtualClock:
         finally:
             self._waiting.remove(until)
 
+    def wait_in_loop(self, until: float, function: Callable[[], None]) -> Callable[[], object]:
+        """Wait in a task as `wait_async` does, and call a function there."""
+
+        async def wait() -> None:
+            await self.wait_async(asyncio.Event(), until)
+            function()
+
+        return asyncio.get_running_loop().create_task(wait()).cancel
+
     def timeout(self, until: float | None) -> asyncio.Timeout:
         """Return an asyncio timeout that fires when the clock is moved past `until`."""
         if until is not None and until <= self._at:

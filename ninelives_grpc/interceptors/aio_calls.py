@@ -142,7 +142,10 @@ class ProtectedAioCall:
         if outcome.code is not Code.CANCELLED:
             return False
         error = outcome.error
-        return not isinstance(error, AioRpcError) or error.details() == _CANCELLED_HERE
+        if isinstance(error, AioRpcError):
+            return error.details() == _CANCELLED_HERE
+        # Any other error is why there was no call, or a function of the application's that failed.
+        return error is None or isinstance(error, asyncio.CancelledError)
 
     def __repr__(self) -> str:
         """Show how it ended, or that it has not."""

@@ -10,7 +10,8 @@ from grpc import aio
 
 from ninelives_grpc.call import Method, Side
 from ninelives_grpc.interceptors import aio_calls, aio_watch
-from ninelives_grpc.interceptors.aio_driver import AioDriver
+from ninelives_grpc.interceptors.aio_driver import AioDriver, first_branch
+from ninelives_grpc.interceptors.aio_ends import hear_of_end
 from ninelives_grpc.interceptors.aio_replay import AioReplay, Writes
 from ninelives_grpc.interceptors.aio_watch import AioWatch
 from ninelives_grpc.interceptors.attempts import aio_metadata, new_call
@@ -18,7 +19,7 @@ from ninelives_grpc.interceptors.protect import no_race_of_streams
 from ninelives_grpc.lifetime import Lifetime
 from ninelives_grpc.stacks.edge import abandon
 from ninelives_grpc.stacks.execution import Execution
-from ninelives_grpc.stacks.step import ATTEMPT
+from ninelives_grpc.stacks.step import ATTEMPT, RACE
 
 if TYPE_CHECKING:
     import asyncio
@@ -87,6 +88,7 @@ class ProtectedMethod:
             raise no_race_of_streams(stack, call)
         execution = Execution(plan, call, call.deadline)
         driven = plan.repeats or (self.passed is not None and plan.follows_messages)
+        branch: Execution | None = None
         writes: Writes[Any] | None = None
         replay: AioReplay[Any] | None = None
 
@@ -99,12 +101,17 @@ class ProtectedMethod:
                 self._begin, call, request, replay, credentials, wait_for_ready, compression
             )
             first = None
-            if step is ATTEMPT and not plan.races:
-                child = execution.child
-                first = begin(execution if child is None else child.current(), call.started)
+            if step is RACE:
+                branch, step = first_branch(execution, call.started)
+            if step is ATTEMPT:
+                row = execution if branch is None else branch
+                child = row.child
+                first = begin(row if child is None else child.current(), call.started)
         except BaseException as error:
             if replay is not None:
                 replay.close()
+            if branch is not None:
+                branch.cancel(call.started, error)
             abandon(stack, execution, call.started, error)
             raise
         if first is not None and not driven:
@@ -112,12 +119,9 @@ class ProtectedMethod:
         streaming = self.passed is not None
         driver = AioDriver(stack, execution, begin, self._loop, streaming=streaming)
         if first is None:
-            driver.start(step)
+            driver.start(step, branch)
         else:
-            driver.attempt = first
-            if streaming:
-                driver.follow(first)
-            first.add_done_callback(driver.first_ended)
+            driver.follow_first(first, branch)
         started = self.protected(driver)
         if replay is not None and isinstance(started, aio_calls.StreamRequestMixin):
             started.feed(writes, replay)
@@ -154,7 +158,7 @@ class ProtectedMethod:
         watch = AioWatch(self.stack, execution, streaming=self.passed is not None)
         if self.passed is not None:
             return self.passed(started, watch, self._loop)
-        started.add_done_callback(watch.ended)
+        hear_of_end(started, watch.ended)
         return started
 
     def _on(self, target: Any) -> Any:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from grpc import aio
 
 from ninelives_grpc.interceptors import aio_calls
-from ninelives_grpc.interceptors.aio_driver import AioDriver
+from ninelives_grpc.interceptors.aio_driver import AioDriver, first_branch
+from ninelives_grpc.interceptors.aio_ends import hear_of_end
 from ninelives_grpc.interceptors.aio_replay import AioReplay
 from ninelives_grpc.interceptors.aio_watch import AioWatch
 from ninelives_grpc.interceptors.attempts import aio_metadata, new_call, time_left
@@ -21,7 +22,7 @@ from ninelives_grpc.interceptors.protect import no_race_of_streams
 from ninelives_grpc.stacks.aio import pause
 from ninelives_grpc.stacks.edge import abandon, error_of
 from ninelives_grpc.stacks.execution import Execution
-from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE
+from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE, RACE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -188,30 +189,33 @@ async def _start(
 ) -> Any:
     """Wait until a first attempt may start, start it, and return its call object."""
     execution = Execution(plan, call, call.deadline)
+    branch: Execution | None = None
     try:
         step = execution.start(call.started)
         while step is PAUSE:
             await pause(execution, stack.clock)
             step = execution.resume(stack.clock.now())
         first = None
+        if step is RACE:
+            branch, step = first_branch(execution, stack.clock.now())
         if step is ATTEMPT:
-            first = await begin(execution.current(), stack.clock.now())
+            row = execution if branch is None else branch
+            first = await begin(row.current(), stack.clock.now())
     except BaseException as error:
+        if branch is not None:
+            branch.cancel(stack.clock.now(), error)
         abandon(stack, execution, stack.clock.now(), error)
         raise
     if first is not None and not plan.repeats and not (streaming and plan.follows_messages):
-        first.add_done_callback(AioWatch(stack, execution, streaming=streaming).ended)
+        hear_of_end(first, AioWatch(stack, execution, streaming=streaming).ended)
         return first
-    if step is FINISH and execution.outcome.failed:
+    if step is FINISH and branch is None and execution.outcome.failed:
         stack.recorder.ended(call, execution.outcome, stack.clock.now())
         raise error_of(execution.outcome, stack.name, aio=True)
     loop = asyncio.get_running_loop()
     driver = AioDriver(stack, execution, begin, loop, streaming=streaming)
     if first is None:
-        driver.start(step)
+        driver.start(step, branch)
     else:
-        driver.attempt = first
-        if streaming:
-            driver.follow(first)
-        first.add_done_callback(driver.first_ended)
+        driver.follow_first(first, branch)
     return protected(driver)

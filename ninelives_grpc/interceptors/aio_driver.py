@@ -1,4 +1,7 @@
-"""Drive a client call under asyncio, without a task as long as one attempt is all it takes."""
+"""Drive a client call under asyncio, without a task as long as one attempt is all it takes.
+
+That includes calls that may be hedged: until the hedge is due there is a timer, and no task.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,13 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from grpc.aio import AioRpcError
 
+from ninelives_grpc.interceptors.aio_ends import hear_of_end, outcome_of
 from ninelives_grpc.interceptors.aio_follower import AioFollower
-from ninelives_grpc.outcome import Code, Kind, Outcome, cancelled, failed
+from ninelives_grpc.outcome import Outcome, cancelled
 from ninelives_grpc.stacks.aio import go_on
 from ninelives_grpc.stacks.messages import ended_here, limits_of
-from ninelives_grpc.stacks.step import FINISH, Step
+from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PENDING, RACE, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -63,6 +66,10 @@ class AioDriver:
         self.loop = loop
         self._begin = begin
         self._task: asyncio.Task[None] | None = None
+        self._first: Any = None
+        self._begun: Any = None
+        self._branch: Execution | None = None
+        self._call_off: Callable[[], object] | None = None
         self._callbacks: list[Callable[[], None]] = []
         self._changed: asyncio.Event | None = None
         self._reader: asyncio.Event | None = None
@@ -72,25 +79,52 @@ class AioDriver:
         self._streaming = streaming
         self._follower: AioFollower | None = None
 
-    def start(self, step: Step) -> None:
-        """Take a first step that is no attempt, or begin a race."""
-        if step is FINISH:
+    def start(self, step: Step, branch: Execution | None = None) -> None:
+        """Take a first step that is no attempt, of the call or of the branch it begins with."""
+        if branch is not None:
+            self._branch = branch
+            self._branch_step(step, self._started)
+        elif step is FINISH:
             self._finish(self._started)
         else:
             self._go(step)
+
+    def follow_first(self, attempt: Any, branch: Execution | None = None) -> None:
+        """Hear of the end of the first attempt, which is of the call or of its first branch.
+
+        One of a branch is not shown, as another may win.
+        """
+        self._first = attempt
+        if branch is None:
+            self.attempt = attempt
+            if self._streaming:
+                self.follow(attempt)
+        else:
+            self._branch, self._begun = branch, attempt
+            due = self.execution.current().next_branch
+            if due is not None:
+                self._call_off = self.stack.clock.wait_in_loop(due, self._branch_due)
+        hear_of_end(attempt, self.first_ended)
 
     def cancel(self) -> bool:
         """End the call now; False when it is already over."""
         if self.finished:
             return False
         now = self.stack.clock.now()
-        self.execution.cancel(now)
+        self._cancel(now)
         self._finish(now)
         if self._task is not None:
             self._task.cancel()
-        if self.attempt is not None:
-            self.attempt.cancel()
+        for attempt in (self._first, self.attempt):
+            if attempt is not None:
+                attempt.cancel()
         return True
+
+    def _cancel(self, now: float, error: BaseException | None = None) -> None:
+        """Give back every permit."""
+        if self._branch is not None:
+            self._branch.cancel(now, error)
+        self.execution.cancel(now, error)
 
     def when_finished(self, callback: Callable[[], None]) -> None:
         """Call back at the end, or at once when that has passed."""
@@ -179,33 +213,60 @@ class AioDriver:
         now = self.stack.clock.now()
         took = (now if self._first_message is None else self._first_message) - self._started
         judge = outcome_of if self._follower is None else self._outcome
+        branch = self._branch
         try:
-            step = self.execution.settle(judge(attempt, took), now)
+            if branch is None:
+                self._step(self.execution.settle(judge(attempt, took), now), now)
+            else:
+                outcome, self._begun = judge(attempt, took), None
+                outcome.value = attempt
+                self._branch_step(branch.settle(outcome, now), now)
         except Exception as error:
             # A function of the application, such as the `on` of a `Retry`.
             _LOGGER.exception("a policy failed for %s", self.execution.call.method.name)
-            self.execution.cancel(now, error)
-            step = FINISH
+            self._cancel(now, error)
+            self._finish(now)
+
+    def _step(self, step: Step, now: float) -> None:
         if step is FINISH:
             self._finish(now)
         else:
             self._go(step)
 
-    def _go(self, step: Step) -> None:
-        self._task = self.loop.create_task(self._run(step))
+    def _branch_step(self, step: Step, now: float) -> None:
+        """Go on after a step of the first branch, as yet the only one."""
+        branch = self._branch
+        assert branch is not None
+        if step is not FINISH:
+            self._go(RACE, step)
+            return
+        step = self.execution.branch_finished(branch, now)
+        if step is PENDING:
+            self._go(RACE, FINISH)
+        else:
+            self._step(step, now)
+
+    def _branch_due(self) -> None:
+        """Have a task take over from the first attempt, as another is to start beside it."""
+        if not self.finished and self._task is None:
+            self._go(RACE, ATTEMPT)
+
+    def _go(self, step: Step, begun: Step | None = None) -> None:
+        self._task = self.loop.create_task(self._run(step, begun))
         lifetime = self.execution.call.lifetime
         if lifetime is not None:
             self._callbacks.append(lifetime.on_close(self.cancel))
 
-    async def _run(self, step: Step) -> None:
+    async def _run(self, step: Step, begun: Step | None) -> None:
         clock = self.stack.clock
+        now = self._started if begun is ATTEMPT else clock.now()
         try:
-            await go_on(self.execution, step, self._attempt, clock, clock.now())
+            await go_on(self.execution, step, self._attempt, clock, now, begun)
         except Exception as error:
             _LOGGER.exception("a policy failed for %s", self.execution.call.method.name)
-            self.execution.cancel(clock.now(), error)
+            self._cancel(clock.now(), error)
         except BaseException as error:
-            self.execution.cancel(clock.now(), error)
+            self._cancel(clock.now(), error)
             raise
         finally:
             self._task = None
@@ -214,32 +275,42 @@ class AioDriver:
 
     async def _attempt(self, row: Execution, now: float) -> Outcome:
         """Make one attempt from a task, to its end."""
-        try:
-            attempt = self._begin(row, now)
-            if inspect.isawaitable(attempt) and not isinstance(attempt, grpc.aio.Call):
-                attempt = await attempt
-        except Exception as error:  # noqa: BLE001 - the channel was closed in the meantime
-            return cancelled(0.0, error)
+        attempt, self._begun = self._begun, None
+        if attempt is None:
+            try:
+                attempt = self._begin(row, now)
+                if inspect.isawaitable(attempt) and not isinstance(attempt, grpc.aio.Call):
+                    attempt = await attempt
+            except Exception:  # noqa: BLE001 - the channel was closed in the meantime
+                return cancelled()
         if not self.execution.plan.races:
             self.attempt = attempt
             if self._streaming:
                 self.follow(attempt)
             self._tell()
         try:
-            await attempt.code()
+            ended = await self._end_of(attempt)
             if self._reader is not None:
                 await self._reader.wait()
         except asyncio.CancelledError:
             attempt.cancel()
             raise
-        ended = self._first_message or self.stack.clock.now()
-        outcome = self._outcome(attempt, ended - now)
+        at = self._first_message or self.stack.clock.now()
+        outcome = self._outcome(ended, at - now)
         outcome.value = attempt
         return outcome
+
+    async def _end_of(self, attempt: Any) -> Any:
+        """Wait until an attempt is over, and return it, or what says that it never started."""
+        over = self.loop.create_future()
+        hear_of_end(attempt, lambda ended: None if over.done() else over.set_result(ended))
+        return await over
 
     def _finish(self, now: float) -> None:
         """Tell whom it concerns that it is over."""
         self.finished = True
+        if self._call_off is not None:
+            self._call_off()
         execution = self.execution
         outcome = execution.outcome
         if self.execution.plan.races and not outcome.local and outcome.value is not None:
@@ -267,30 +338,14 @@ class AioDriver:
             self._changed = None
 
 
-def outcome_of(ended: Any, duration: float) -> Outcome:
-    """Return the outcome of a call object that is done; none of its coroutines then suspends."""
-    coroutine = ended.code()
+def first_branch(execution: Execution, now: float) -> tuple[Execution | None, Step]:
+    """Start the branch that a hedged call begins with; other races have more than one, and none."""
+    branches = execution.current().branches
+    if len(branches) > 1:
+        return None, RACE
+    branch = branches[0]
     try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        code = stop.value
-    if code is Code.OK:
-        return Outcome(Kind.SUCCESS, code, duration)
-    error = AioRpcError(
-        code,
-        finished(ended.initial_metadata()),
-        finished(ended.trailing_metadata()),
-        finished(ended.details()),
-        finished(ended.debug_error_string()),
-    )
-    return cancelled(duration, error) if code is Code.CANCELLED else failed(error, duration)
-
-
-def finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Return the result of a coroutine that does not have to wait."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value
-    coroutine.close()
-    return None
+        return branch, branch.start(now)
+    except BaseException as error:
+        branch.cancel(now, error)
+        raise

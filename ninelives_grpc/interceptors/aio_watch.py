@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from grpc import aio
 
-from ninelives_grpc.interceptors.aio_driver import outcome_of
+from ninelives_grpc.interceptors.aio_ends import hear_of_end, outcome_of
 from ninelives_grpc.outcome import cancelled
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class AioWatch:
     __slots__ = ("_execution", "_stack", "_streaming")
 
     def __init__(self, stack: Stack, execution: Execution, *, streaming: bool) -> None:
-        """Prepare to watch; register `ended` with the call."""
+        """Prepare to watch; `ended` is to hear of the end of the call."""
         self._stack = stack
         self._execution = execution
         self._streaming = streaming
@@ -66,7 +66,7 @@ class PassedStream(Generic[T]):
         self._call = call
         self._watch = watch
         self._loop = loop
-        call.add_done_callback(watch.ended)
+        hear_of_end(call, watch.ended)
 
     def __aiter__(self) -> Messages[T]:
         """Go through the messages."""

@@ -87,5 +87,6 @@ def outcome_of(ended: Any, duration: float, value: object = None) -> Outcome:
         error = ended.exception()
         if not isinstance(error, grpc.RpcError):
             # It never was a call: gRPC wraps what was raised before it, as on a closed channel.
-            return Outcome(Kind.IGNORED, code, duration, error)
+            # To repeat that would be of no use.
+            return Outcome(Kind.IGNORED, Code.FAILED_PRECONDITION, duration, error)
     return failed(ended, duration)

@@ -10,7 +10,13 @@ from ninelives_grpc.call import Method, Side
 from ninelives_grpc.interceptors.answer import LocalAnswer
 from ninelives_grpc.interceptors.attempts import new_call, request_metadata, time_left
 from ninelives_grpc.interceptors.iterated import call_object
-from ninelives_grpc.interceptors.protect import blocking, future, stream
+from ninelives_grpc.interceptors.protect import (
+    blocking,
+    future,
+    on_thread_of_grpc,
+    result_of_future,
+    stream,
+)
 from ninelives_grpc.interceptors.replay import Replay
 from ninelives_grpc.lifetime import Lifetime
 from ninelives_grpc.outcome import Code, Kind, Outcome, failed
@@ -116,8 +122,8 @@ class UnaryResponse(ProtectedMethod):
         compression: grpc.Compression | None = None,
     ) -> Any:
         rest = (credentials, wait_for_ready, compression)
-        if self._plan.races:
-            return self.future(request, timeout, metadata, *rest).result()
+        if self._plan.races and not on_thread_of_grpc():
+            return result_of_future(self.future(request, timeout, metadata, *rest))
         return self._block(request, timeout, metadata, rest, with_call=False).value
 
     def with_call(  # noqa: D102
@@ -130,9 +136,9 @@ class UnaryResponse(ProtectedMethod):
         compression: grpc.Compression | None = None,
     ) -> tuple[Any, grpc.Call]:
         rest = (credentials, wait_for_ready, compression)
-        if self._plan.races:
+        if self._plan.races and not on_thread_of_grpc():
             started = self.future(request, timeout, metadata, *rest)
-            return started.result(), started
+            return result_of_future(started), started
         outcome = self._block(request, timeout, metadata, rest, with_call=True)
         if outcome.local:
             return outcome.value, LocalAnswer(outcome.value)
@@ -160,7 +166,7 @@ class UnaryResponse(ProtectedMethod):
         *,
         with_call: bool,
     ) -> Outcome:
-        streams, stack, plan = self.streams_requests, self.stack, self._plan
+        streams, stack, plan = self.streams_requests, self.stack, self._plan.when_blocking
         message = None if streams else request
         call = new_call(self._method, self._now(), timeout, metadata, message, self._lifetime)
         replay = Replay(request, call) if streams and plan.repeats else None

@@ -16,7 +16,13 @@ from ninelives_grpc.interceptors.attempts import (
     time_left,
 )
 from ninelives_grpc.interceptors.iterated import call_object
-from ninelives_grpc.interceptors.protect import blocking, future, stream
+from ninelives_grpc.interceptors.protect import (
+    blocking,
+    future,
+    on_thread_of_grpc,
+    result_of_future,
+    stream,
+)
 from ninelives_grpc.interceptors.replay import Replay
 from ninelives_grpc.policies.policy import Role
 
@@ -147,6 +153,12 @@ class ClientInterceptor(
         method, stack, plan = known.route(details.method)
         if stack is None or plan is None:
             return continuation(details, request)
+        if plan.races and start is _block:
+            in_future_form = None if on_thread_of_grpc() else _in_future_form(continuation)
+            if in_future_form is None:
+                plan = plan.when_blocking
+            else:
+                continuation, start = in_future_form, _wait
         call = new_call(
             method,
             stack.clock.now(),
@@ -172,7 +184,9 @@ class ClientInterceptor(
             return attempt
 
         started = start(stack, plan, call, begin)
-        if replay is not None and (start is _block or not started.add_callback(replay.close)):
+        if replay is not None and (
+            start in {_block, _wait} or not started.add_callback(replay.close)
+        ):
             replay.close()
         return started
 
@@ -195,6 +209,39 @@ def _returns_at_once(continuation: Continuation) -> bool:
     name of the continuation that it hands in tells them apart before a call is made.
     """
     return ".future." in getattr(continuation, "__qualname__", "")
+
+
+def _in_future_form(continuation: Continuation) -> Continuation | None:
+    """Return a continuation that starts a call in place of one that waits for it, if there is one.
+
+    Only a call that does not wait can be one of several, and be cancelled. The continuation has no
+    such form, but it shows what it calls: gRPC's multicallable of the next interceptor, or channel.
+    """
+    names = getattr(getattr(continuation, "__code__", None), "co_freevars", ())
+    cells = getattr(continuation, "__closure__", None) or ()
+    owner = dict(zip(names, cells, strict=True)).get("self")
+    thunk = None if owner is None else getattr(owner.cell_contents, "_thunk", None)
+    if thunk is None:
+        return None
+
+    def start(details: Any, request: Any) -> Any:
+        return thunk(details.method).future(
+            request,
+            timeout=details.timeout,
+            metadata=details.metadata,
+            credentials=details.credentials,
+            wait_for_ready=details.wait_for_ready,
+            compression=details.compression,
+        )
+
+    return start
+
+
+def _wait(stack: Stack, plan: Plan, call: Call, begin: Callable[[Execution], Any]) -> Any:
+    """Make the call elsewhere, and return its call object when it is over, or raise its error."""
+    started = future(stack, plan, call, begin)
+    result_of_future(started)
+    return started
 
 
 def _block(stack: Stack, plan: Plan, call: Call, begin: Callable[[Execution], Any]) -> Any:

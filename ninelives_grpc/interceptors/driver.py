@@ -210,14 +210,13 @@ class Driver:
 
     def _attempt(self) -> Step:
         clock, row = self._stack.clock, self.execution.current()
-        first = self.attempt is None and self._parent is None
+        first = row.call.attempts == 1
         self._started = clock.now()
         try:
             attempt = self._begin(row) if first else self._context.run(self._begin, row)
         except Exception as error:
             if first:
-                self.execution.cancel(clock.now(), error)
-                self._finish()
+                # It is the caller's, as on a bare channel.
                 raise
             # The channel was closed in the meantime.
             return self.execution.settle(cancelled(0.0, error), clock.now())
@@ -320,7 +319,15 @@ class Driver:
         delay = max(0.0, row.next_branch - self._stack.clock.now())
         self._call_off = scheduler.later(delay, due)
         if row.call.lifetime is not None:
-            self._stay = row.call.lifetime.on_close(self.cancel)
+            self._stay = row.call.lifetime.on_close(self._start_no_more)
+
+    def _start_no_more(self) -> None:
+        """Let gRPC end the attempts under way, as the channel was closed; none will follow."""
+        with self.lock:
+            if not all(branch.finished for branch in self._branches):
+                self._call_off()
+                return
+        self.cancel()
 
     def _branch_due(self, pause: int) -> None:
         with self.lock:

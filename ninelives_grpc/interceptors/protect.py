@@ -5,8 +5,11 @@ Wrapped channels and interceptors differ only in how they start an attempt.
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import grpc
 
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.interceptors.answer import LocalAnswer
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
     from ninelives_grpc.outcome import Outcome
     from ninelives_grpc.stacks.plan import Plan
     from ninelives_grpc.stacks.stack import Stack
+
+
+_GRPC = "grpc._cython.cygrpc"
+"""The module that starts gRPC's threads."""
 
 
 def blocking(
@@ -77,6 +84,26 @@ def future(stack: Stack, plan: Plan, call: Call, begin: Callable[[Execution], An
         begin: Starts an attempt and returns gRPC's call object.
     """
     return _start(stack, plan, call, begin, streaming=False)
+
+
+def result_of_future(started: Any) -> Any:
+    """Wait for what `future` has started, and return the response, or raise as blocking calls do.
+
+    These raise an `RpcError` when the server ends a call with the code CANCELLED.
+    """
+    try:
+        return started.result()
+    except grpc.FutureCancelledError:
+        raise started from None
+
+
+def on_thread_of_grpc() -> bool:
+    """Tell whether this is the thread of gRPC that calls back.
+
+    Who waits there for a future waits for ever, as nobody else hears of its end.
+    """
+    target = getattr(threading.current_thread(), "_target", None)
+    return getattr(target, "__module__", None) == _GRPC
 
 
 def stream(stack: Stack, plan: Plan, call: Call, begin: Callable[[Execution], Any]) -> Any:

@@ -40,9 +40,10 @@ class Hedge(Policy):
     and one response; all other calls pass as if it were not there. A hedge is paid from the retry
     budget, never waits (in a `Bulkhead`, say), and is not made when less than `delay` is left.
 
-    A blocking call through a sync interceptor, and a sync function, can not be cancelled from
-    outside: there each attempt has a thread, in which a loser runs to its end, or to the deadline
-    that a `Timeout` sets. Futures, channels wrapped by `wrap_channel` and asyncio do without.
+    No attempt needs a thread or a task of its own, but for sync functions (`Stack.call`): these can
+    not be cancelled from outside, so each attempt of one has a thread, in which a loser runs to its
+    end. A blocking call in a callback of gRPC's is not hedged: it has the thread that would hear of
+    the end of the others.
 
     Args:
         delay: Seconds to wait for an answer; None takes the `quantile` of what calls of the method

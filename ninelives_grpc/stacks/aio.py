@@ -66,6 +66,7 @@ async def drive(
     attempt: Callable[[Execution, float], Awaitable[Outcome]],
     clock: Clock,
     now: float,
+    begun: Step | None = None,
 ) -> float:
     """Do what the execution says until it is over; permits are given back whatever happens.
 
@@ -74,12 +75,14 @@ async def drive(
         attempt: Makes one attempt, told the row it is for and the time; its duration is filled in.
         clock: Tells the time and waits.
         now: The time.
+        begun: The step it has come to, if it has been started.
 
     Returns:
         The time at the end.
     """
     try:
-        return await go_on(execution, execution.start(now), attempt, clock, now)
+        step = execution.start(now) if begun is None else begun
+        return await go_on(execution, step, attempt, clock, now)
     except BaseException as error:
         execution.cancel(clock.now(), error)
         raise
@@ -91,8 +94,13 @@ async def go_on(
     attempt: Callable[[Execution, float], Awaitable[Outcome]],
     clock: Clock,
     now: float,
+    begun: Step | None = None,
 ) -> float:
-    """Go on from a step, as `drive` does from the start."""
+    """Go on from a step, as `drive` does from the start.
+
+    Where that is a race, the first branch may have `begun`, at `now`, and come to a step of its
+    own; with FINISH, that has been reported.
+    """
     while step is not FINISH:
         if step is ATTEMPT:
             outcome = await attempt(execution.current(), now)
@@ -107,8 +115,8 @@ async def go_on(
             now = clock.now()
             step = execution.resume(now)
         else:
-            step = await _race(execution, attempt, clock)
-            now = clock.now()
+            step = await _race(execution, attempt, clock, now, begun)
+            now, begun = clock.now(), None
     return now
 
 
@@ -135,6 +143,8 @@ async def _race(
     execution: Execution,
     attempt: Callable[[Execution, float], Awaitable[Outcome]],
     clock: Clock,
+    now: float,
+    begun: Step | None,
 ) -> Step:
     """Run each branch in a task; losers are cancelled, and not waited for."""
     row = execution.current()
@@ -146,13 +156,17 @@ async def _race(
         ended.append(task)
         woken.set()
 
-    step = PENDING
+    step, started = PENDING, 0
+    if begun is FINISH:
+        started, begun = 1, None
     try:
         while step is PENDING:
-            for branch in row.branches[len(tasks) :]:
-                task = asyncio.ensure_future(drive(branch, attempt, clock, clock.now()))
+            for branch in row.branches[started:]:
+                at = clock.now() if begun is None else now
+                task = asyncio.ensure_future(drive(branch, attempt, clock, at, begun))
                 task.add_done_callback(has_ended)
                 tasks[task] = branch
+                started, begun = started + 1, None
             await clock.wait_async(woken, row.next_branch)
             woken.clear()
             if not ended:

@@ -101,6 +101,11 @@ class Plan:
         return self if hedged else self.unhedged
 
     @property
+    def when_blocking(self) -> Plan:
+        """The plan for a call that waits in its attempts, beside which no other can start."""
+        return self.unhedged or self
+
+    @property
     def follows_messages(self) -> bool:
         """Whether a layer of this row has to do with single messages of a stream."""
         return any(layer.follows_messages for layer in self.layers)

@@ -15,26 +15,23 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from ninelives_grpc import Bulkhead, CircuitBreaker, Retry, Timeout, aio, wrap_channel
+from ninelives_grpc import aio, wrap_channel
 
+from . import idle
 from .backend import PATIENCE, Backend, RpcKind
 from .clients import REQUESTS, Style
 from .handlers import plain_handlers
 from .servers import SyncServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from ninelives_grpc import Stack
 
     Tell = Callable[["Side"], Awaitable[Any]]
     Both = Callable[..., Awaitable[tuple[Any, Any]]]
 
-STACKS: Mapping[str, Callable[[], Any]] = {
-    "one-attempt": lambda: Bulkhead(8) + CircuitBreaker(),
-    "timeout-retry": lambda: Timeout(60) + Bulkhead(8) + Retry() + CircuitBreaker(),
-}
-"""Stacks in which nothing acts, by the ways in which a call is followed."""
+STACKS = idle.CLIENT
 WAYS = ("wrap", "interceptor")
 every_kind = pytest.mark.parametrize("kind", RpcKind)
 unary_responses = pytest.mark.parametrize("kind", [RpcKind.UNARY_UNARY, RpcKind.STREAM_UNARY])

@@ -11,15 +11,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from ninelives_grpc import (
-    Bulkhead,
-    CircuitBreaker,
-    Retry,
-    Timeout,
-    client_interceptors,
-    wrap_channel,
-)
+from ninelives_grpc import client_interceptors, wrap_channel
 
+from . import idle
 from .backend import RpcKind
 from .clients import REQUESTS
 
@@ -60,18 +54,14 @@ PROTECTED: dict[str, Callable[[grpc.Channel, Stack], grpc.Channel]] = {
     "wrap": wrap_channel,
     "interceptor": intercepted,
 }
-ONE_ATTEMPT = pytest.param(lambda: Bulkhead(8) + CircuitBreaker(), id="one-attempt")
-REPEATED = pytest.param(
-    lambda: Timeout(60.0) + Bulkhead(8) + Retry() + CircuitBreaker(), id="timeout-retry"
-)
 
 every_way = pytest.mark.parametrize("way", PROTECTED)
 every_kind = pytest.mark.parametrize("kind", RpcKind)
 request_streams = pytest.mark.parametrize("kind", [RpcKind.STREAM_UNARY, RpcKind.STREAM_STREAM])
 response_streams = pytest.mark.parametrize("kind", [RpcKind.UNARY_STREAM, RpcKind.STREAM_STREAM])
 unary_responses = pytest.mark.parametrize("kind", [RpcKind.UNARY_UNARY, RpcKind.STREAM_UNARY])
-stacks = pytest.mark.parametrize("policies", [ONE_ATTEMPT, REPEATED])
-one_attempt = pytest.mark.parametrize("policies", [ONE_ATTEMPT])
+stacks = idle.stacks()
+one_attempt = idle.stacks("one-attempt")
 
 
 def connect(

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import grpc
 import pytest
 
-from ninelives_grpc import Bulkhead, CircuitBreaker, Stack, Timeout, aio, server_interceptor
+from ninelives_grpc import Stack, aio, server_interceptor
 
+from . import idle
 from .backend import PATIENCE, RpcKind
 from .clients import CALLERS, REQUESTS
 from .servers import LOOPBACK, WORKERS
@@ -38,12 +39,7 @@ every_handler = pytest.mark.parametrize(("nature", "kind"), EVERY)
 every_server = pytest.mark.parametrize("nature", [SYNC, AIO])
 every_kind = pytest.mark.parametrize("kind", RpcKind)
 idle_stacks = pytest.mark.parametrize(
-    "idle",
-    [
-        pytest.param(
-            lambda: Timeout(60.0) + CircuitBreaker(minimum_calls=1000) + Bulkhead(64), id="idle"
-        )
-    ],
+    "idle", [pytest.param(policies, id=name) for name, policies in idle.SERVER.items()]
 )
 """Policies that have nothing to do in these tests."""
 
@@ -202,10 +198,10 @@ def of_each(
 
 def pair(
     nature: str,
-    idle: Callable[[], Any],
+    policies: Callable[[], Any],
     loop: LoopThread,
     opened: ExitStack,
     new_stack: Callable[..., Stack],
 ) -> Sides:
     """Return servers in pairs; a module makes a fixture of it."""
-    return Sides(nature, loop, opened, new_stack(idle()))
+    return Sides(nature, loop, opened, new_stack(policies()))

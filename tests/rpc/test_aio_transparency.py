@@ -11,9 +11,10 @@ from grpc import StatusCode
 
 from ninelives_grpc import aio, wrap_channel
 
+from . import idle
 from .backend import ANSWER, STALL, Backend, Play, RpcKind, expected
 from .clients import REQUESTS, Style
-from .test_transparency import HEADERS, ONE_ATTEMPT, REPEATED, TRAILERS
+from .test_transparency import HEADERS, TRAILERS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 every_kind = pytest.mark.parametrize("kind", RpcKind)
 request_streams = pytest.mark.parametrize("kind", [RpcKind.STREAM_UNARY, RpcKind.STREAM_STREAM])
 response_streams = pytest.mark.parametrize("kind", [RpcKind.UNARY_STREAM, RpcKind.STREAM_STREAM])
-stacks = pytest.mark.parametrize("policies", [ONE_ATTEMPT, REPEATED])
+stacks = idle.stacks()
 styles = pytest.mark.parametrize("style", [Style.ITERATE, Style.READ_WRITE])
 
 
@@ -270,7 +271,7 @@ async def test_arguments_of_a_call_are_passed_on(
 async def test_interceptors_give_call_objects_that_say_the_same_as_behind_any(
     target: str, new_stack: Callable[..., Stack], backend: Backend
 ) -> None:
-    interceptors = aio.client_interceptors(new_stack(ONE_ATTEMPT.values[0]()))
+    interceptors = aio.client_interceptors(new_stack(idle.CLIENT["one-attempt"]()))
     async with grpc.aio.insecure_channel(target, interceptors=interceptors) as channel:
         for kind in RpcKind:
             backend.plays(Play(initial=HEADERS, trailing=TRAILERS))

@@ -11,7 +11,7 @@ import pytest
 from grpc import StatusCode
 from grpc.experimental import ChannelOptions
 
-from . import leaks, pairs
+from . import idle, leaks, pairs
 from .backend import ANSWER, PATIENCE, STALL, Backend, Play, RpcKind, fail
 from .pairs import (
     every_kind,
@@ -207,7 +207,7 @@ def test_next_is_a_method_too(kind: RpcKind, channels: Any) -> None:
 
 @every_way
 @request_streams
-@pytest.mark.parametrize("policies", [pairs.REPEATED])
+@idle.stacks("timeout-retry")
 def test_iterator_runs_in_the_context_of_the_call_after_a_retry(
     kind: RpcKind, channels: Any, backend: Backend
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from grpc import StatusCode
 
-from . import pairs
+from . import idle, pairs
 from .backend import PATIENCE, STALL, Backend, Play, RpcKind
 from .pairs import (
     error_told,
@@ -65,7 +65,7 @@ def test_call_expires_half_way(
 
 @every_way
 @every_kind
-@pytest.mark.parametrize("policies", [pairs.ONE_ATTEMPT, pairs.REPEATED])
+@idle.stacks("one-attempt", "timeout-retry", "fallback")
 @pytest.mark.parametrize("timeout", [None, 1000.0])
 def test_time_that_remains_counts_from_the_deadline_of_the_caller(
     kind: RpcKind, timeout: float | None, channels: Any, backend: Backend

@@ -10,8 +10,9 @@ import grpc
 import pytest
 from grpc import StatusCode
 
-from ninelives_grpc import Bulkhead, CircuitBreaker, Retry, client_interceptors, wrap_channel
+from ninelives_grpc import client_interceptors, wrap_channel
 
+from . import idle
 from .backend import PATIENCE, STALL, Backend, Play, RpcKind
 from .clients import REQUESTS
 from .servers import LOOPBACK, Wire
@@ -26,15 +27,13 @@ HEADERS, TRAILERS = (
     (("x-early", "1"), ("x-early-bin", b"\xff")),
     (("x-late", "3"), ("x-late-bin", b"\x00")),
 )
-ONE_ATTEMPT = pytest.param(lambda: Bulkhead(8) + CircuitBreaker(), id="one-attempt")
-REPEATED = pytest.param(lambda: Bulkhead(8) + Retry() + CircuitBreaker(), id="retry")
 WAYS: dict[str, Callable[[grpc.Channel, Stack], grpc.Channel]] = {
     "wrap": wrap_channel,
     "interceptor": lambda bare, stack: grpc.intercept_channel(bare, *client_interceptors(stack)),
 }
 every_way = pytest.mark.parametrize("way", WAYS)
 every_kind = pytest.mark.parametrize("kind", RpcKind)
-stacks = pytest.mark.parametrize("policies", [ONE_ATTEMPT, REPEATED])
+stacks = idle.stacks()
 
 
 @pytest.fixture
@@ -257,7 +256,7 @@ def nowhere() -> Any:
 
 @every_way
 @every_kind
-@pytest.mark.parametrize("policies", [ONE_ATTEMPT])
+@idle.stacks("one-attempt")
 def test_call_waits_for_a_connection_only_when_told_to(
     kind: RpcKind, channels: Any, nowhere: str
 ) -> None:
@@ -270,7 +269,7 @@ def test_call_waits_for_a_connection_only_when_told_to(
 
 
 @every_way
-@pytest.mark.parametrize("policies", [ONE_ATTEMPT])
+@idle.stacks("one-attempt")
 def test_channel_tells_of_its_connection(channels: Any) -> None:
     for channel in channels():
         seen: list[grpc.ChannelConnectivity] = []
