@@ -92,7 +92,8 @@ class ServedStream:
     def _watch_end(self) -> None:
         """Have the call end for us too when it does for gRPC, whoever still holds this."""
         # Nothing that refers to this: gRPC drops it in the thread in which the handler is to end.
-        give_up = partial(_give_up, self._step, self._stack, self._execution)
+        stop = _nothing if self._follower is None else self._follower.stop
+        give_up = partial(_give_up, self._step, self._stack, self._execution, stop)
         if not self._execution.finished and not self._context.add_callback(give_up):
             give_up()
 
@@ -228,18 +229,25 @@ class ServedStream:
                 scheduler.later(0.0, partial(lost, self._stack, execution))
 
 
-def _give_up(step: threading.RLock, stack: Stack, execution: Execution) -> None:
+def _give_up(
+    step: threading.RLock, stack: Stack, execution: Execution, stop: Callable[[], object]
+) -> None:
     """End a call that is over, unless the handler is at work and will notice by itself.
+
+    `stop` ends the watch over its messages.
 
     gRPC calls back in one of its threads, which is not to wait for an event of ours.
     """
     if not execution.finished:
-        scheduler.later(0.0, partial(_lose_unless_at_work, step, stack, execution))
+        scheduler.later(0.0, partial(_lose_unless_at_work, step, stack, execution, stop))
 
 
-def _lose_unless_at_work(step: threading.RLock, stack: Stack, execution: Execution) -> None:
+def _lose_unless_at_work(
+    step: threading.RLock, stack: Stack, execution: Execution, stop: Callable[[], object]
+) -> None:
     if step.acquire(blocking=False):
         try:
+            stop()
             lost(stack, execution)
         finally:
             step.release()
@@ -262,5 +270,5 @@ def close(iterator: object) -> None:
         end()
 
 
-def _nothing(_: object) -> None:
-    """Leave it to the handler."""
+def _nothing(*_: object) -> None:
+    """Leave it to the handler; there is nothing to stop."""

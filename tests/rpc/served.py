@@ -39,7 +39,7 @@ every_handler = pytest.mark.parametrize(("nature", "kind"), EVERY)
 every_server = pytest.mark.parametrize("nature", [SYNC, AIO])
 every_kind = pytest.mark.parametrize("kind", RpcKind)
 idle_stacks = pytest.mark.parametrize(
-    "idle", [pytest.param(policies, id=name) for name, policies in idle.SERVER.items()]
+    "policies", [pytest.param(policies, id=name) for name, policies in idle.SERVER.items()]
 )
 """Policies that have nothing to do in these tests."""
 
