@@ -53,9 +53,12 @@ class ProtectedMethod:
         method: Method,
         stack: Stack,
         lifetime: Lifetime,
+        *,
+        sure: bool,
     ) -> None:
-        """Protect one method of a channel."""
+        """Protect one method of a channel; `sure` if its calls without metadata always start."""
         self.stack = stack
+        self._sure = sure
         self._lifetime = lifetime
         self._method = method
         streams = self.streams_requests or self.passed is not None
@@ -115,13 +118,13 @@ class ProtectedMethod:
             abandon(stack, execution, call.started, error)
             raise
         if first is not None and not driven:
-            return self._pass(execution, first)
+            return self._pass(execution, first, sure=self._sure and call.metadata is None)
         streaming = self.passed is not None
         driver = AioDriver(stack, execution, begin, self._loop, streaming=streaming)
         if first is None:
             driver.start(step, branch)
         else:
-            driver.follow_first(first, branch)
+            driver.follow_first(first, branch, sure=self._sure and call.metadata is None)
         started = self.protected(driver)
         if replay is not None and isinstance(started, aio_calls.StreamRequestMixin):
             started.feed(writes, replay)
@@ -153,12 +156,15 @@ class ProtectedMethod:
             attempt.add_done_callback(messages.end)
         return attempt
 
-    def _pass(self, execution: Execution, started: Any) -> Any:
+    def _pass(self, execution: Execution, started: Any, *, sure: bool) -> Any:
         """Watch the only attempt there can be, and return gRPC's own object of it."""
         watch = AioWatch(self.stack, execution, streaming=self.passed is not None)
         if self.passed is not None:
             return self.passed(started, watch, self._loop)
-        hear_of_end(started, watch.ended)
+        if sure:
+            started.add_done_callback(watch.ended)
+        else:
+            hear_of_end(started, watch.ended)
         return started
 
     def _on(self, target: Any) -> Any:
@@ -240,7 +246,11 @@ class ProtectedAioChannel(aio.Channel):
         if stack is None:
             return make(self._channel)
         called = Method(method, side=Side.CLIENT, target=self._target)
-        return protected(self._channel, make, called, stack, self._lifetime)
+        serializer = args[0] if args else kwargs.get("request_serializer")
+        # gRPC can send whatever protobuf gives; another serializer may err, and an interceptor.
+        sure = getattr(serializer, "__name__", "") == "SerializeToString"
+        sure = sure and not getattr(self._channel, f"_{kind}_interceptors", ())
+        return protected(self._channel, make, called, stack, self._lifetime, sure=sure)
 
     async def close(self, grace: float | None = None) -> None:
         """Close the channel; calls that are not done within the grace period are cancelled."""

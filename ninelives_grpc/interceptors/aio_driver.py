@@ -89,10 +89,12 @@ class AioDriver:
         else:
             self._go(step)
 
-    def follow_first(self, attempt: Any, branch: Execution | None = None) -> None:
+    def follow_first(
+        self, attempt: Any, branch: Execution | None = None, *, sure: bool = False
+    ) -> None:
         """Hear of the end of the first attempt, which is of the call or of its first branch.
 
-        One of a branch is not shown, as another may win.
+        One of a branch is not shown, as another may win. `sure` if it can not fail to start.
         """
         self._first = attempt
         if branch is None:
@@ -104,7 +106,10 @@ class AioDriver:
             due = self.execution.current().next_branch
             if due is not None:
                 self._call_off = self.stack.clock.wait_in_loop(due, self._branch_due)
-        hear_of_end(attempt, self.first_ended)
+        if sure:
+            attempt.add_done_callback(self.first_ended)
+        else:
+            hear_of_end(attempt, self.first_ended)
 
     def cancel(self) -> bool:
         """End the call now; False when it is already over."""
@@ -216,7 +221,11 @@ class AioDriver:
         branch = self._branch
         try:
             if branch is None:
-                self._step(self.execution.settle(judge(attempt, took), now), now)
+                step = self.execution.settle(judge(attempt, took), now)
+                if step is FINISH:
+                    self._finish(now)
+                else:
+                    self._go(step)
             else:
                 outcome, self._begun = judge(attempt, took), None
                 outcome.value = attempt
@@ -227,12 +236,6 @@ class AioDriver:
             self._cancel(now, error)
             self._finish(now)
 
-    def _step(self, step: Step, now: float) -> None:
-        if step is FINISH:
-            self._finish(now)
-        else:
-            self._go(step)
-
     def _branch_step(self, step: Step, now: float) -> None:
         """Go on after a step of the first branch, as yet the only one."""
         branch = self._branch
@@ -241,10 +244,12 @@ class AioDriver:
             self._go(RACE, step)
             return
         step = self.execution.branch_finished(branch, now)
-        if step is PENDING:
+        if step is FINISH:
+            self._finish(now)
+        elif step is PENDING:
             self._go(RACE, FINISH)
         else:
-            self._step(step, now)
+            self._go(step)
 
     def _branch_due(self) -> None:
         """Have a task take over from the first attempt, as another is to start beside it."""

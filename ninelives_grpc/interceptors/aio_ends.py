@@ -37,7 +37,8 @@ class NeverStarted:
 def hear_of_end(call: Any, ended: Callable[[Any], None]) -> None:
     """Call back with a call object at its end, or with `NeverStarted`; at once if that has passed.
 
-    It may come twice.
+    It may come twice. Where a call is sure to start, `add_done_callback` will do: to watch the
+    start costs as much as a small policy.
     """
     call.add_done_callback(ended)
     for name in _STARTS:

@@ -18,6 +18,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from ninelives_grpc import (
     Bulkhead,
     CircuitBreaker,
+    Hedge,
     RateLimit,
     Registry,
     Retry,
@@ -38,11 +39,11 @@ TESTS = str(Path(__file__).parent)
 REQUEST = StringValue(value="hello")
 
 
-def full_stack() -> Stack:
+def full_stack(*, hedged: bool = False) -> Stack:
     """Return a stack of every policy that a call usually passes through."""
-    retry = Retry(3, budget=RetryBudget())
+    again = Hedge(60.0, idempotent=True) if hedged else Retry(3, budget=RetryBudget())
     gates = RateLimit(1e5, 1e5) + CircuitBreaker() + Bulkhead(64)
-    return Stack("counted", Timeout(30.0) + retry + gates, registry=Registry())
+    return Stack("counted", Timeout(30.0) + again + gates, registry=Registry())
 
 
 def method_of(channel: Any) -> Any:
@@ -90,12 +91,14 @@ async def count_async(call: Callable[[StringValue], Awaitable[StringValue]]) -> 
     return counts[WARM_UP:]
 
 
-async def count_asyncio(target: str, stack: Stack) -> dict[str, list[int]]:
-    """Count on a bare and on a protected asyncio channel."""
+async def count_asyncio(target: str, stacks: dict[str, Stack]) -> dict[str, list[int]]:
+    """Count on a bare and on protected asyncio channels."""
     async with grpc.aio.insecure_channel(target) as bare:
         counts = {"aio bare": await count_async(method_of(bare))}
-    async with wrap_channel(grpc.aio.insecure_channel(target), stack) as protected:
-        return {**counts, "aio ours": await count_async(method_of(protected))}
+    for name, stack in stacks.items():
+        async with wrap_channel(grpc.aio.insecure_channel(target), stack) as protected:
+            counts[f"aio {name}"] = await count_async(method_of(protected))
+    return counts
 
 
 def main() -> None:
@@ -104,14 +107,15 @@ def main() -> None:
         lambda request, _: request, StringValue.FromString, StringValue.SerializeToString
     )
     server = SyncServer(grpc.method_handlers_generic_handler("test.Echo", {"Say": handler}))
-    stack = full_stack()
-    with (
-        grpc.insecure_channel(server.target) as bare,
-        wrap_channel(grpc.insecure_channel(server.target), stack) as protected,
-    ):
-        counts = {"sync bare": count(method_of(bare)), "sync ours": count(method_of(protected))}
-    counts |= asyncio.run(count_asyncio(server.target, stack))
-    assert stack.recorder.totals().calls.total() == 2 * (WARM_UP + CALLS)
+    stacks = {"ours": full_stack(), "hedged": full_stack(hedged=True)}
+    with grpc.insecure_channel(server.target) as bare:
+        counts = {"sync bare": count(method_of(bare))}
+    for name, stack in stacks.items():
+        with wrap_channel(grpc.insecure_channel(server.target), stack) as protected:
+            counts[f"sync {name}"] = count(method_of(protected))
+    counts |= asyncio.run(count_asyncio(server.target, stacks))
+    for stack in stacks.values():
+        assert stack.recorder.totals().calls.total() == 2 * (WARM_UP + CALLS)
     server.close()
     print(json.dumps(counts))  # noqa: T201 - the result
 
