@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc import StatusCode
 
+from ninelives_grpc.priority import PRIORITY_KEY
+
 from .backend import RpcKind
 from .clients import CALLERS, AioClient, Style, SyncClient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from .clients import Client
 
 ORDERS = {b"answer": 80, b"linger": 12, b"down": 5, b"busy": 3}
 """What a request asks the handler to do, and how often of a hundred."""
 WHIMS = {"stay": 70, "cancel": 15, "walk away": 15}
+RANKS = ("critical", "high", "normal", "background")
+"""What a call may say of its priority."""
 EXPECTED = (grpc.RpcError, grpc.FutureCancelledError, asyncio.CancelledError, CancelledError)
 """What a caller may see: errors of calls, and that it has cancelled them."""
 _LINGER = 0.02
@@ -112,6 +116,13 @@ def _timeout(chance: random.Random) -> float:
     return chance.random() * 0.03 if chance.random() < 0.2 else 10.0
 
 
+def _given(chance: random.Random) -> dict[str, Any]:
+    """Return what a call is given besides its requests."""
+    if chance.random() < 0.3:
+        return {"timeout": _timeout(chance), "metadata": ((PRIORITY_KEY, chance.choice(RANKS)),)}
+    return {"timeout": _timeout(chance)}
+
+
 def _call(client: Any, kind: RpcKind, chance: random.Random) -> None:
     method = getattr(client.channel, kind)(kind.path)
     requests, whim = _requests(chance), choose(chance, WHIMS)
@@ -119,13 +130,13 @@ def _call(client: Any, kind: RpcKind, chance: random.Random) -> None:
     style = chance.choice(client.styles(kind))
     match style:
         case Style.CALL:
-            method(request, timeout=_timeout(chance))
+            method(request, **_given(chance))
         case Style.WITH_CALL:
-            method.with_call(request, timeout=_timeout(chance))
+            method.with_call(request, **_given(chance))
         case Style.FUTURE:
-            _end(method.future(request, timeout=_timeout(chance)), whim)
+            _end(method.future(request, **_given(chance)), whim)
         case _:
-            stream = method(request, timeout=_timeout(chance))
+            stream = method(request, **_given(chance))
             # Perhaps while a message is on its way.
             for number, _ in enumerate(stream):
                 if number == 0 and whim == "cancel":
@@ -144,20 +155,40 @@ def _end(future: Any, whim: str) -> None:
 async def _call_async(client: Any, kind: RpcKind, chance: random.Random) -> None:
     method = getattr(client.channel, kind)(kind.path)
     requests, whim = _requests(chance), choose(chance, WHIMS)
-    timeout = _timeout(chance)
+    # With interceptors, gRPC forgets a task that waits for the next write to a call that is over.
+    styles = (Style.ITERATE,) if client.channel._unary_unary_interceptors else client.styles(kind)
+    style, given = chance.choice(styles), _given(chance)
     if not kind.streams_requests:
-        call = method(requests[0], timeout=timeout)
+        call = method(requests[0], **given)
+    elif style is Style.ITERATE:
+        call = method(_async(requests), **given)
     else:
-        call = method(_async(requests), timeout=timeout)
+        call = method(**given)
+        await _write(call, requests)
     if whim == "cancel":
         asyncio.get_running_loop().call_later(chance.random() * _LINGER, call.cancel)
     if not kind.streams_responses:
         if whim != "walk away":
             await call
         return
+    if style is Style.READ_WRITE:
+        while await call.read() is not grpc.aio.EOF and whim != "walk away":
+            pass
+        return
     async for _ in call:
         if whim == "walk away":
             return
+
+
+async def _write(call: Any, requests: list[bytes]) -> None:
+    """Write requests one by one, for as long as the call goes on.
+
+    gRPC has two ways of saying that it does not.
+    """
+    with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.InternalError):
+        for request in requests:
+            await call.write(request)
+        await call.done_writing()
 
 
 async def _async(requests: Iterable[bytes]) -> AsyncIterator[bytes]:
@@ -172,59 +203,62 @@ def _ending(order: bytes) -> tuple[StatusCode, tuple[tuple[str, str], ...]]:
     return (StatusCode.UNAVAILABLE if order == b"down" else StatusCode.OK), ()
 
 
-def plain_handlers() -> grpc.GenericRpcHandler:
-    """Return a service that does as it is told, as plain functions."""
+def plain(kind: RpcKind) -> Any:
+    """Return a handler that does as it is told, as a plain function."""
 
-    def make(kind: RpcKind) -> Any:
-        def stream(request: Any, context: Any) -> Iterator[bytes]:
-            gone = threading.Event()
-            context.add_callback(gone.set)
-            order = b"answer"
-            for order in request if kind.streams_requests else (request,):
-                if order == b"linger":
-                    gone.wait(_LINGER)
-            for number in range(3 if kind.streams_responses else 0):
-                yield b"%d" % number
-            code, trailing = _ending(order)
-            if code is not StatusCode.OK:
-                context.set_trailing_metadata(trailing)
-                context.abort(code, "as told")
-            yield b"the end"
+    def stream(request: Any, context: Any) -> Iterator[bytes]:
+        gone = threading.Event()
+        context.add_callback(gone.set)
+        order = b"answer"
+        for order in request if kind.streams_requests else (request,):
+            if order == b"linger":
+                gone.wait(_LINGER)
+        for number in range(3 if kind.streams_responses else 0):
+            yield b"%d" % number
+        code, trailing = _ending(order)
+        if code is not StatusCode.OK:
+            context.set_trailing_metadata(trailing)
+            context.abort(code, "as told")
+        yield b"the end"
 
-        def unary(request: Any, context: Any) -> bytes:
-            return b"".join(stream(request, context))
+    def unary(request: Any, context: Any) -> bytes:
+        return b"".join(stream(request, context))
 
-        return stream if kind.streams_responses else unary
-
-    return _service(make)
+    return stream if kind.streams_responses else unary
 
 
-def async_handlers() -> grpc.GenericRpcHandler:
-    """Return the same service as coroutine functions and async generators."""
+def coroutine(kind: RpcKind) -> Any:
+    """Return the same as a coroutine function or an async generator."""
 
-    def make(kind: RpcKind) -> Any:
-        async def stream(request: Any, context: Any) -> AsyncIterator[bytes]:
-            order = b"answer"
-            async for order in request if kind.streams_requests else _async([request]):
-                if order == b"linger":
-                    await asyncio.sleep(_LINGER)
-            for number in range(3 if kind.streams_responses else 0):
-                yield b"%d" % number
-            code, trailing = _ending(order)
-            if code is not StatusCode.OK:
-                await context.abort(code, "as told", trailing)
-            yield b"the end"
+    async def stream(request: Any, context: Any) -> AsyncIterator[bytes]:
+        order = b"answer"
+        async for order in request if kind.streams_requests else _async([request]):
+            if order == b"linger":
+                await asyncio.sleep(_LINGER)
+        for number in range(3 if kind.streams_responses else 0):
+            yield b"%d" % number
+        code, trailing = _ending(order)
+        if code is not StatusCode.OK:
+            await context.abort(code, "as told", trailing)
+        yield b"the end"
 
-        async def unary(request: Any, context: Any) -> bytes:
-            async with contextlib.aclosing(stream(request, context)) as messages:
-                return b"".join([message async for message in messages])
+    async def unary(request: Any, context: Any) -> bytes:
+        async with contextlib.aclosing(stream(request, context)) as messages:
+            return b"".join([message async for message in messages])
 
-        return stream if kind.streams_responses else unary
-
-    return _service(make)
+    return stream if kind.streams_responses else unary
 
 
-def _service(make: Any) -> grpc.GenericRpcHandler:
+def mixed(kind: RpcKind) -> Any:
+    """Return either, as an asyncio server can have both.
+
+    In gRPC, the thread of a plain generator there waits for ever once its client has gone.
+    """
+    return coroutine(kind) if kind.streams_responses else plain(kind)
+
+
+def service(make: Callable[[RpcKind], Any]) -> grpc.GenericRpcHandler:
+    """Return a service of handlers of every kind."""
     return grpc.method_handlers_generic_handler(
         "test.Scripted",
         {kind: getattr(grpc, f"{kind}_rpc_method_handler")(make(kind)) for kind in RpcKind},
@@ -242,6 +276,8 @@ def tinker(seed: int, stacks: list[Any], stop: threading.Event) -> int:
         "circuit_breaker/mode": ["auto"] * 8 + ["open", "closed", "disabled"],
         "circuit_breaker/minimum_calls": [8, 40],
         "circuit_breaker/half_open_concurrency": [1, 3],
+        "hedge/delay": [0.001, 0.01, 1.0],
+        "hedge/max_hedges": [0, 1, 2],
         "fault/share": [0.0, 0.0, 0.05],
         "fault/after": [None, 1, 2],
         "rate_limit/rate": [500.0, 50_000.0, 50_000.0],

@@ -20,10 +20,12 @@ from ninelives_grpc import (
     Bulkhead,
     CircuitBreaker,
     Fault,
+    Hedge,
     RateLimit,
     Registry,
     Respond,
     Retry,
+    Routes,
     Stack,
 )
 from ninelives_grpc import Timeout as Limit
@@ -41,7 +43,8 @@ if TYPE_CHECKING:
 
 CALLS = 10_000
 THREADS, TASKS = 6, 24
-RESTARTS = 4
+RESTARTS = 6
+SERVERS = {"aio": crowd.coroutine, "sync": crowd.plain, "mixed": crowd.mixed}
 
 
 def gates() -> Expression:
@@ -64,6 +67,7 @@ def expressions() -> dict[str, Expression]:
         "gates": Limit(5.0) + gates(),
         "retry": Limit(5.0) + retry() + gates(),
         "fallback": (Limit(5.0) + retry() + gates()) | Respond(local),
+        "hedge": Limit(5.0) + Hedge(0.005, max_hedges=2, idempotent=True) + gates(),
         "race": Limit(5.0) + gates() + (retry() & Limit(1.0)),
     }
 
@@ -86,9 +90,7 @@ class Town:
         self.clients: list[tuple[Client, bool]] = []
         self._loop = loop
         self._servers: dict[str, Server] = {}
-        self._guards = {
-            kind: self._new(f"{kind} server", Limit(5.0) + gates()) for kind in ("sync", "aio")
-        }
+        self._guards = {kind: self._new(f"{kind} server", Limit(5.0) + gates()) for kind in SERVERS}
         opened.callback(self._close)
         for kind in self._guards:
             self._start(kind, 0)
@@ -96,7 +98,7 @@ class Town:
             for name, expression in expressions().items():
                 stack = self._new(f"{protected} {name}", expression)
                 for server in tuple(self._servers.values()):
-                    client = connect(server.target, stack, loop)
+                    client = connect(server.target, Routes({"test.Scripted/*": stack}), loop)
                     opened.callback(client.close)
                     self.clients.append((client, name == "race"))
 
@@ -113,10 +115,12 @@ class Town:
 
     def _start(self, kind: str, port: int) -> None:
         guard: Any = self._guards[kind]
+        how: Any = {"protection": guard, "port": port}
+        handlers = crowd.service(SERVERS[kind])
         self._servers[kind] = (
-            servers.SyncServer(crowd.plain_handlers(), protection=guard, port=port)
+            servers.SyncServer(handlers, **how)
             if kind == "sync"
-            else servers.AioServer(self._loop, crowd.async_handlers(), protection=guard, port=port)
+            else servers.AioServer(self._loop, handlers, **how)
         )
 
     def _close(self) -> None:
@@ -140,7 +144,7 @@ def live(loop: LoopThread, seed: int, calls: int, restarts: int) -> tuple[list[S
         ]
         for number in range(restarts):
             people.wait_for((number + 1) * calls // (restarts + 1))
-            town.restart("sync" if number % 2 else "aio")
+            town.restart(list(SERVERS)[number % len(SERVERS)])
         for done in work:
             done.result(60.0)
         stop.set()
