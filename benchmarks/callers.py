@@ -1,4 +1,4 @@
-"""What fifty callers at once notice of us: latency, and CPU time of the client's process.
+"""What fifty callers at once notice, or one: latency, and CPU time of the client's process.
 
     python benchmarks/callers.py [--rounds 60] [--calls 500] [--callers 50]
 
@@ -16,22 +16,18 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
-import grpc
 from measure import (
     REQUEST,
-    bare_aio_channel,
+    SERVERS,
     bare_channel,
-    full_stack,
     options,
     report,
     servers,
-    stub,
     take_turns,
     take_turns_aio,
     turn_metrics_on,
 )
-
-from ninelives_grpc import aio, client_interceptors, wrap_channel
+from variants import Variant, aio_variants, sync_variants
 
 
 class Turn(NamedTuple):
@@ -40,6 +36,9 @@ class Turn(NamedTuple):
     p50: float
     p99: float
     cpu: float
+
+
+Turns = dict[str, list[Turn]]
 
 
 def crowd(call: Callable[[], object], pool: ThreadPoolExecutor, calls: int, callers: int) -> Turn:
@@ -79,53 +78,58 @@ def _turn(latencies: list[float], cpu: float) -> Turn:
     return Turn(hundredths[49] * 1e6, hundredths[98] * 1e6, cpu * 1e6 / len(latencies))
 
 
-def tell(title: str, turns: dict[str, list[Turn]]) -> None:
+def tell(title: str, turns: Turns, bare: str = "bare") -> None:
     """Print a table for each figure."""
     for figure in Turn._fields:
         rows = {name: [getattr(turn, figure) for turn in row] for name, row in turns.items()}
-        report(f"{title}: {figure}", rows)
+        report(f"{title}: {figure}", rows, bare)
 
 
-async def measure_aio(address: str, chosen: Any) -> dict[str, list[Turn]]:
-    """Let asyncio channels take turns."""
-    ours = aio.client_interceptors(full_stack("aio interceptor"))
-    channels = {
-        "bare": bare_aio_channel(address),
-        "ours, interceptor": bare_aio_channel(address, interceptors=ours),
-        "ours, wrapped": wrap_channel(bare_aio_channel(address), full_stack("aio wrapped")),
-    }
-    calls = {
-        name: partial(stub(channel), REQUEST, timeout=30.0) for name, channel in channels.items()
-    }
+def measure(variants: dict[str, Variant], pool: ThreadPoolExecutor, chosen: Any) -> Turns:
+    """Let sync clients take turns."""
     turns = {
-        name: partial(crowd_aio, call, chosen.calls, chosen.callers) for name, call in calls.items()
+        name: partial(
+            crowd,
+            partial(variant.call(), REQUEST, timeout=30.0),
+            pool,
+            chosen.calls,
+            chosen.callers,
+        )
+        for name, variant in variants.items()
     }
-    return await take_turns_aio(turns, chosen.rounds)
+    return take_turns(turns, chosen.rounds)
+
+
+async def measure_aio(address: str, chosen: Any) -> Turns:
+    """Let asyncio clients take turns."""
+    variants = aio_variants(address)
+    size = (chosen.calls, chosen.callers)
+    turns = {
+        name: partial(crowd_aio, partial(variant.call(), REQUEST, timeout=30.0), *size)
+        for name, variant in variants.items()
+    }
+    rows = await take_turns_aio(turns, chosen.rounds)
+    for variant in variants.values():
+        await variant.channel.close()
+    return rows
 
 
 def main() -> None:
     """Measure and print."""
     chosen = options(__doc__, rounds=60, calls=500, callers=50)
     turn_metrics_on()
-    with servers("aio bare") as addresses, ThreadPoolExecutor(chosen.callers) as pool:
+    title = f"{chosen.callers} callers" if chosen.callers > 1 else "1 caller"
+    with servers(*SERVERS) as addresses, ThreadPoolExecutor(chosen.callers) as pool:
         address = addresses["aio bare"]
-        interceptors = client_interceptors(full_stack("interceptor"))
-        channels = {
-            "bare": bare_channel(address),
-            "ours, interceptor": grpc.intercept_channel(bare_channel(address), *interceptors),
-            "ours, wrapped": wrap_channel(bare_channel(address), full_stack("wrapped")),
-        }
-        calls = {
-            name: partial(stub(channel), REQUEST, timeout=30.0)
-            for name, channel in channels.items()
-        }
-        turns = {
-            name: partial(crowd, call, pool, chosen.calls, chosen.callers)
-            for name, call in calls.items()
-        }
-        title = f"{chosen.callers} callers"
-        tell(f"sync client, {title}", take_turns(turns, chosen.rounds))
+        tell(f"sync client, {title}", measure(sync_variants(address), pool, chosen))
         tell(f"asyncio client, {title}", asyncio.run(measure_aio(address, chosen)))
+        for side in ("sync", "aio"):
+            served = {
+                which: Variant(bare_channel(address))
+                for which, address in addresses.items()
+                if which.startswith(side)
+            }
+            tell(f"{side} server, {title}", measure(served, pool, chosen), f"{side} bare")
 
 
 if __name__ == "__main__":

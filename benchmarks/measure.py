@@ -62,6 +62,11 @@ def full_stack(name: str) -> Stack:
     )
 
 
+def one_gate(name: str) -> Stack:
+    """A single gate: the least there is."""
+    return Stack(name, CircuitBreaker(), registry=Registry())
+
+
 def server_stack(name: str) -> Stack:
     """Everything that a server stack usually has."""
     return Stack(

@@ -3,7 +3,8 @@
     python benchmarks/streams.py [--rounds 100] [--calls 200]
 
 `--calls` is the messages of a stream. As `overhead.py` measures: clients against a bare sync
-server, servers from a bare sync client; ours has the full stack.
+server, servers from a bare sync client; ours has the full stack. tenacity with pybreaker and
+grpc-client-kit have nothing for streams.
 """
 
 from __future__ import annotations
@@ -14,33 +15,29 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
-import grpc
 from google.protobuf.wrappers_pb2 import StringValue
 from measure import (
     HEAR,
     REQUEST,
+    SERVERS,
     TELL,
     Rows,
-    bare_aio_channel,
     bare_channel,
-    full_stack,
     options,
     report,
     servers,
-    stub,
     take_turns,
     take_turns_aio,
     turn_metrics_on,
 )
-
-from ninelives_grpc import aio, client_interceptors, wrap_channel
+from variants import Variant, aio_variants, sync_variants
 
 METHODS = {"response stream": TELL, "request stream": HEAR}
 
 
-def run(channel: grpc.Channel, method: str, messages: int) -> float:
+def run(variant: Variant, method: str, messages: int) -> float:
     """Return the microseconds a message takes."""
-    call = stub(channel, method)
+    call = variant.call(method)
     started = time.perf_counter()
     if method == TELL:
         for _ in call(StringValue(value=str(messages)), timeout=30.0):
@@ -50,9 +47,9 @@ def run(channel: grpc.Channel, method: str, messages: int) -> float:
     return (time.perf_counter() - started) * 1e6 / messages
 
 
-async def run_aio(channel: grpc.aio.Channel, method: str, messages: int) -> float:
+async def run_aio(variant: Variant, method: str, messages: int) -> float:
     """Return the microseconds a message takes under asyncio."""
-    call = stub(channel, method)
+    call = variant.call(method)
     started = time.perf_counter()
     if method == TELL:
         async for _ in call(StringValue(value=str(messages)), timeout=30.0):
@@ -67,53 +64,47 @@ async def _requests(messages: int) -> AsyncIterator[StringValue]:
         yield REQUEST
 
 
-def measure(channels: dict[str, grpc.Channel], method: str, chosen: Any) -> Rows:
-    """Let sync channels take turns."""
+def measure(variants: dict[str, Variant], method: str, chosen: Any) -> Rows:
+    """Let sync clients take turns."""
     turns = {
-        name: partial(run, channel, method, chosen.calls) for name, channel in channels.items()
+        name: partial(run, variant, method, chosen.calls) for name, variant in variants.items()
     }
     return take_turns(turns, chosen.rounds)
 
 
 async def measure_aio(address: str, chosen: Any) -> None:
-    """Let asyncio channels take turns, and print."""
-    ours = aio.client_interceptors(full_stack("aio interceptor"))
-    channels = {
-        "bare": bare_aio_channel(address),
-        "ours, interceptor": bare_aio_channel(address, interceptors=ours),
-        "ours, wrapped": wrap_channel(bare_aio_channel(address), full_stack("aio wrapped")),
-    }
+    """Let asyncio clients take turns, and print."""
+    variants = aio_variants(address, streams=True)
     for title, method in METHODS.items():
         turns = {
-            name: partial(run_aio, channel, method, chosen.calls)
-            for name, channel in channels.items()
+            name: partial(run_aio, variant, method, chosen.calls)
+            for name, variant in variants.items()
         }
         rows = await take_turns_aio(turns, chosen.rounds)
         report(f"asyncio client, {title}", rows, unit="message")
-    for channel in channels.values():
-        await channel.close()
+    for variant in variants.values():
+        await variant.channel.close()
 
 
 def main() -> None:
     """Measure and print."""
     chosen = options(__doc__, rounds=100, calls=200, callers=1)
     turn_metrics_on()
-    with servers("sync bare", "sync ours", "aio bare", "aio ours") as addresses:
+    with servers(*SERVERS) as addresses:
         address = addresses["sync bare"]
-        interceptors = client_interceptors(full_stack("interceptor"))
-        clients = {
-            "bare": bare_channel(address),
-            "ours, interceptor": grpc.intercept_channel(bare_channel(address), *interceptors),
-            "ours, wrapped": wrap_channel(bare_channel(address), full_stack("wrapped")),
-        }
+        clients = sync_variants(address, streams=True)
         for title, method in METHODS.items():
             report(f"sync client, {title}", measure(clients, method, chosen), unit="message")
         asyncio.run(measure_aio(address, chosen))
         for side in ("sync", "aio"):
-            served = {kind: bare_channel(addresses[f"{side} {kind}"]) for kind in ("bare", "ours")}
+            served = {
+                which: Variant(bare_channel(address))
+                for which, address in addresses.items()
+                if which.startswith(side)
+            }
             for title, method in METHODS.items():
                 rows = measure(served, method, chosen)
-                report(f"{side} server, {title}", rows, unit="message")
+                report(f"{side} server, {title}", rows, f"{side} bare", unit="message")
 
 
 if __name__ == "__main__":

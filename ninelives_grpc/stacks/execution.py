@@ -155,7 +155,9 @@ class Execution:
         return FINISH
 
     def resume(self, now: float) -> Step:
-        """Go on after a pause, or find that it is not over."""
+        """Go on after a pause, or find that it is not over, or that the call is."""
+        if self.finished:
+            return FINISH
         child = self.child
         if child is not None:
             return self._after(child.resume(now), now)

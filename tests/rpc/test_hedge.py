@@ -35,11 +35,6 @@ WAYS = [
     )
 ]
 every_way = pytest.mark.parametrize(("protected", "style"), WAYS)
-ways_that_cancel = pytest.mark.parametrize(
-    ("protected", "style"),
-    # Through a sync interceptor a blocking attempt can not be cancelled.
-    [way for way in WAYS if way[0] != "sync-interceptor" or not way[1].blocks],
-)
 every_client = pytest.mark.parametrize("protected", PROTECTED)
 streams = pytest.mark.parametrize("kind", [kind for kind in RpcKind if kind is not UNARY])
 
@@ -72,7 +67,7 @@ def test_a_slow_replica_is_answered_for_by_the_hedge(
     backend.release()
 
 
-@ways_that_cancel
+@every_way
 def test_the_loser_is_cancelled_on_the_server(
     protected: str,
     style: Style,
@@ -127,7 +122,7 @@ def test_a_failure_that_may_pass_is_hedged_at_once(
     assert backend.attempts == 2
 
 
-@ways_that_cancel
+@every_way
 def test_a_fatal_error_ends_the_other_attempts(
     protected: str,
     style: Style,
@@ -362,6 +357,29 @@ async def test_the_answer_of_a_hedge_tells_of_itself_under_asyncio(
         assert await call.initial_metadata() is not None
         assert call.done()
         await asyncio.to_thread(backend.wait_until_gone)
+
+
+@pytest.mark.parametrize("rounds", range(6))
+async def test_a_call_that_is_cancelled_as_its_turn_comes_leaves_nothing(
+    rounds: int, target: str, new_stack: Callable[..., Stack], backend: Backend
+) -> None:
+    bulkhead = Bulkhead(1, max_queue=1, max_wait=60.0)
+    stack = new_stack(Hedge(**LATE) + bulkhead)
+    async with wrap_channel(grpc.aio.insecure_channel(target), stack) as channel:
+        method = channel.unary_unary(UNARY.path)
+        backend.plays(STALL)
+        first, second = method(REQUESTS[0]), method(REQUESTS[0])
+        await asyncio.to_thread(backend.wait_until_stalled)
+
+        first.cancel()
+        for _ in range(rounds):
+            # However far the second has come by then.
+            await asyncio.sleep(0)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+
+        await asyncio.to_thread(leaks.assert_nothing_held, [stack])
 
 
 async def test_many_calls_leave_nothing_behind_under_asyncio(

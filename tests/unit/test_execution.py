@@ -133,6 +133,18 @@ def test_a_call_cancelled_between_two_attempts_is_settled_once_more_outside(begi
     assert log(stack, "outside") == ["admit", "CANCELLED"]
 
 
+def test_a_call_cancelled_while_it_waits_is_not_resumed(begin):
+    stack, execution, step = begin(Retry(initial_backoff=1.0, jitter="none") + Bulkhead(1))
+    assert step is Step.ATTEMPT
+    assert execution.settle(failed(StatusError(Code.UNAVAILABLE), 0.0), 0.0) is Step.PAUSE
+
+    execution.cancel(0.5)
+
+    # Whoever waited for it may wake up before it hears of the end.
+    assert execution.resume(2.0) is Step.FINISH
+    assert stack.policy("bulkhead").state(2.0)["in_flight"] == 0
+
+
 @pytest.mark.parametrize("granted", [False, True])
 def test_a_call_cancelled_in_a_queue_leaves_no_trace(begin, granted):
     stack, first, _ = begin(Ledger() + Bulkhead(1, max_queue=1, max_wait=9.0))
