@@ -70,6 +70,8 @@ class Scheduler:
                 function()
             except Exception:
                 _LOGGER.exception("a scheduled step failed")
+            # It may hold on to a call.
+            del function
 
     def _next(self) -> Callable[[], None] | None:
         """Wait for what is due next; None when nothing is left to wait for."""

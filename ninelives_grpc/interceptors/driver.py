@@ -378,6 +378,8 @@ class Driver:
     def _stop_waiting(self) -> None:
         self._call_off()
         self._stay()
+        # They refer to this, and would keep it until the next garbage collection.
+        self._call_off = self._stay = _nothing
 
     def _report_elsewhere(self) -> None:
         """Tell the application in another thread: the caller may hold a lock that it takes."""

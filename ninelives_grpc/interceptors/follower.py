@@ -66,6 +66,8 @@ class Follower:
         """Mind it no longer: the attempt is over."""
         with self._lock:
             self._stopped = True
+            # It may refer to who refers to this.
+            self._fail = _ignore
             call_off, self._call_off = self._call_off, None
         if call_off is not None:
             call_off()
@@ -86,3 +88,7 @@ class Follower:
     def _end(self, error: LocalError) -> None:
         self.error = error
         self._fail(error)
+
+
+def _ignore(_: LocalError) -> None:
+    """End nothing: it is over."""

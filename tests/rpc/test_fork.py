@@ -49,6 +49,20 @@ def handler():
         "Tell": grpc.unary_stream_rpc_method_handler(stream),
     })
 
+async def served_by_asyncio():
+    async def echo(request, context):
+        return request
+    guarded = grpc.aio.server(interceptors=[aio.server_interceptor(server)])
+    method = grpc.unary_unary_rpc_method_handler(echo)
+    handlers = grpc.method_handlers_generic_handler("test.Echo", {"Say": method})
+    guarded.add_generic_rpc_handlers((handlers,))
+    target = "127.0.0.1:%d" % guarded.add_insecure_port("127.0.0.1:0")
+    await guarded.start()
+    async with wrap_channel(grpc.aio.insecure_channel(target), client) as channel:
+        said = await channel.unary_unary("/test.Echo/Say")(b"z")
+    await guarded.stop(None)
+    return said
+
 async def under_asyncio(target):
     async with wrap_channel(grpc.aio.insecure_channel(target), client) as channel:
         said = await channel.unary_unary("/test.Echo/Say")(b"a")
@@ -64,6 +78,7 @@ def work():
         say, tell = channel.unary_unary("/test.Echo/Say"), channel.unary_stream("/test.Echo/Tell")
         answers = [say(b"c"), say.future(b"d").result(20), *tell(b"e")]
     answers += asyncio.run(under_asyncio(target))
+    answers.append(asyncio.run(served_by_asyncio()))
     served.stop(None).wait()
     sink.close()
     traffic = client.state().traffic
@@ -191,7 +206,7 @@ def test_stacks_made_before_the_fork_protect_channels_and_servers_of_each_child(
     first, second = run(PREFORK)
 
     # One call was made by the parent, before the fork; each child counts on from there.
-    assert first == second == {"answers": "cdeeabb", "calls": 6, "retried": 5}
+    assert first == second == {"answers": "cdeeabbz", "calls": 7, "retried": 5}
 
 
 def test_a_child_does_not_inherit_what_threads_of_its_parent_hold() -> None:

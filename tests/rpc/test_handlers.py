@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -11,7 +12,7 @@ from grpc import StatusCode
 
 from ninelives_grpc import Bulkhead, CircuitBreaker, Respond
 
-from . import leaks
+from . import idle, leaks
 from .backend import PATIENCE, RpcKind
 from .clients import LoopThread, Running, Style, SyncClient
 from .servers import AioServer, SyncServer
@@ -225,6 +226,30 @@ def test_handler_that_pushes_its_messages_is_served(
     assert running.error is None
     assert running.messages == ([b"instead"] if refused else [b"0", b"1", b"2"])
     assert leaks.results(stack) == {("OK", "success"): 1}
+
+
+@pytest.mark.parametrize("kind", RpcKind)
+def test_handler_with_a_thread_pool_of_its_own_runs_in_it(
+    kind: RpcKind,
+    serve_with: Callable[..., SyncClient],
+    new_stack: Callable[..., Stack],
+    opened: ExitStack,
+) -> None:
+    threads = []
+
+    def handle(request: Any, _: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        last = list(request)[-1] if kind.streams_requests else request
+        return iter([last]) if kind.streams_responses else last
+
+    own = opened.enter_context(ThreadPoolExecutor(1, thread_name_prefix="own"))
+    handle.experimental_thread_pool = own  # type: ignore[attr-defined]
+    client = serve_with("sync", kind, handle, new_stack(idle.SERVER["gates"]()))
+
+    running = client.start(kind, SyncClient.styles(kind)[-1], [b"a"]).result()
+
+    assert running.messages == [b"a"]
+    assert threads == ["own_0"]
 
 
 def test_handler_on_a_sync_server_may_cancel_its_own_call(

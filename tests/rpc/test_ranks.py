@@ -11,7 +11,7 @@ from grpc import StatusCode
 from ninelives_grpc import Bulkhead, Retry, prioritize
 
 from . import leaks
-from .backend import DOWN, STALL, Backend, RpcKind
+from .backend import ANSWER, DOWN, STALL, Backend, RpcKind
 from .clients import PROTECTED, Style, SyncClient
 from .relay import relay
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ninelives_grpc import Stack
 
     from .clients import Client, LoopThread
-    from .servers import SyncServer
+    from .servers import Server, SyncServer
 
 CLASS, LEVEL = "x-ninelives-priority", "x-ninelives-level"
 every_server = pytest.mark.parametrize(
@@ -133,3 +133,38 @@ def _wait_for_queue(stack: Stack, length: int) -> None:
     leaks.eventually(
         lambda: stack.policy("bulkhead").state(stack.clock.now())["queued"] == length, str
     )
+
+
+@pytest.mark.parametrize("nature", ["sync", "aio"])
+def test_a_tenant_that_has_had_little_comes_before_one_that_has_had_much(
+    nature: str,
+    serve: Callable[..., Server],
+    new_stack: Callable[..., Stack],
+    backend: Backend,
+    opened: ExitStack,
+) -> None:
+    queue: dict[str, Any] = {"max_queue": 4, "max_wait": 20.0, "order": "priority"}
+    stack = new_stack(Bulkhead(1, fair_by="metadata:tenant", **queue))
+    server = serve(nature, backend, stack)
+    client = SyncClient(opened.enter_context(grpc.insecure_channel(server.target)))
+    backend.plays(ANSWER, STALL)
+
+    def ask(tenant: str) -> Any:
+        return client.start(RpcKind.UNARY_UNARY, Style.CALL, [b"a"], metadata=[("tenant", tenant)])
+
+    assert ask("loud").result().error is None
+    calls = [ask("loud")]
+    backend.wait_until_stalled()
+    for number, tenant in enumerate(["loud", "loud", "quiet"], 1):
+        calls.append(ask(tenant))
+        leaks.eventually(lambda number=number: _queued(stack) == number, str)
+    backend.release()
+    for call in calls:
+        assert call.result().error is None
+
+    served = [visit.metadata["tenant"] for visit in backend.visits]
+    assert served == ["loud", "loud", "quiet", "loud", "loud"]
+
+
+def _queued(stack: Stack) -> object:
+    return stack.policy_state("bulkhead").values["queued"]
