@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter, deque
+from collections import Counter
 from typing import TYPE_CHECKING, ParamSpec
 
-from ninelives_grpc.events.pending import Pending, built
 from ninelives_grpc.forking import afresh_in_children
 
 if TYPE_CHECKING:
@@ -25,13 +24,16 @@ class Emitter:
 
     Nothing is made of an event unless somebody listens, and it is built when somebody looks:
 
-        if emitter.count(self.name, CircuitRefused):
+        self._count = emitter.counter_of(self.name)
+        ...
+        self._count(CircuitRefused)
+        if emitter.sink is not None:
             emitter.tell(CircuitRefused, ...)
 
     Attributes:
         stack: Name of the stack.
         sink: Where events go, or None.
-        routine: Whether that sink wants routine events, checked before one is built.
+        routine: Whether that sink wants routine events, checked before one is told.
     """
 
     def __init__(self, stack: str) -> None:
@@ -40,8 +42,7 @@ class Emitter:
         self.sink: Sink | None = None
         self.routine = False
         self._counted: Counter[tuple[str, str]] = Counter()
-        self._noted: deque[tuple[str, type[Event]]] = deque()
-        self._note = self._noted.append
+        self._noted: dict[str, list[type[Event]]] = {}
         self._lock = threading.Lock()
         afresh_in_children(self)
 
@@ -61,27 +62,34 @@ class Emitter:
         with self._lock:
             return Counter(self._counted)
 
-    def count(self, policy: str, kind: type[Event]) -> bool:
-        """Count an event that is not routine, and tell whether it is worth building."""
-        self._note((policy, kind))
-        return self.sink is not None
+    def counter_of(self, policy: str) -> Callable[[type[Event]], None]:
+        """Return what counts the events of a policy, or of the stack itself by "".
+
+        It is the `append` of a list: a function of ours would cost more than all the rest. Routine
+        events are not counted.
+        """
+        return self._noted.setdefault(policy, []).append
 
     def fold(self) -> None:
         """Add up what was noted; the recorder of calls sees to it that this does not get long."""
-        noted = self._noted
         with self._lock:
-            found = Counter(noted.popleft() for _ in range(len(noted)))
-            for (policy, kind), count in found.items():
-                self._counted[policy, kind.__name__] += count
+            for policy, noted in tuple(self._noted.items()):
+                # Others may append meanwhile, behind these.
+                found = Counter(noted[: len(noted)])
+                del noted[: found.total()]
+                for kind, count in found.items():
+                    self._counted[policy, kind.__name__] += count
 
     def emit(self, event: Event) -> None:
         """Count an event that was built, and hand it on."""
-        if not event.routine:
-            self.count(event.policy, type(event))
-        self.publish(event)
+        kind = type(event)
+        if not kind.routine:
+            self.counter_of(event.policy)(kind)
+        if self.routine or not kind.routine:
+            self.tell(kind, **event.fields())
 
     def tell(self, kind: Callable[P, Event], /, *args: P.args, **fields: P.kwargs) -> None:
-        """Hand on what was counted; a sink that raises is logged, never felt by the call.
+        """Hand on what was noted; a sink that raises is logged, never felt by the call.
 
         Args:
             kind: Which kind of event.
@@ -89,21 +97,12 @@ class Emitter:
             fields: What it is made of.
         """
         sink = self.sink
-        if sink is not None:
-            assert isinstance(kind, type)
-            self._hand(sink, Pending(kind, fields))
-
-    def publish(self, event: Event) -> None:
-        """Hand on an event that is built already."""
-        sink = self.sink
-        if sink is not None and (sink.routine or not event.routine):
-            self._hand(sink, built(event))
-
-    def _hand(self, sink: Sink, pending: Pending) -> None:
+        if sink is None:
+            return
         try:
-            sink.take(pending)
+            sink.take(kind, fields)  # type: ignore[arg-type]
         except Exception:  # a call must not fail because nobody could be told of it
+            name = getattr(kind, "__name__", "")
             with self._lock:
                 self._counted["", "SinkFailed"] += 1
-            name = pending.kind.__name__
             _LOGGER.exception("the sink of stack %r failed on %s", self.stack, name)

@@ -12,20 +12,19 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ninelives_grpc.errors import ConfigError
-from ninelives_grpc.events.pending import built
 from ninelives_grpc.flight_recorder.hooks import Hooks
 from ninelives_grpc.flight_recorder.layout import Header, packed
 from ninelives_grpc.flight_recorder.state import event_data, state_data
 from ninelives_grpc.forking import afresh_in_children
 from ninelives_grpc.registry import default_registry
-from ninelives_grpc.sinks.sink import Sink
+from ninelives_grpc.sinks.sink import LazySink
 
 if TYPE_CHECKING:
     from ninelives_grpc.events import Event
-    from ninelives_grpc.events.pending import Pending
+    from ninelives_grpc.events.event import Pending
     from ninelives_grpc.registry import Registry
 
 _LOGGER = logging.getLogger("ninelives_grpc")
@@ -33,7 +32,7 @@ _SLOT = 1024
 _SHORTEST, _LONGEST = 0.01, 1.0
 
 
-class FlightRecorder(Sink):
+class FlightRecorder(LazySink):
     """Records the stacks of a registry from `start` to `close`.
 
     with FlightRecorder("/var/tmp/payments.flight"):
@@ -122,14 +121,10 @@ class FlightRecorder(Sink):
         self._thread.start()
         return self
 
-    def emit(self, event: Event) -> None:
-        """Take an event; it is in the file half a second later at most."""
-        self.take(built(event))
-
-    def take(self, pending: Pending) -> None:
-        """Take an event; a thread builds and writes it."""
+    def take(self, kind: type[Event], fields: dict[str, Any]) -> None:
+        """Take an event; a thread builds it, and writes it half a second later at most."""
         queue = self._queue
-        queue.append(pending)
+        queue.append((kind, fields))
         if len(queue) > self._header.slots:
             # Only the last ones fit. Another thread may have taken it meanwhile.
             try:
@@ -223,10 +218,10 @@ class FlightRecorder(Sink):
     def _write(self, memory: mmap.mmap) -> None:
         header, now = self._header, time.time()
         taken = [self._queue.popleft() for _ in range(len(self._queue))]
-        for pending in taken:
+        for kind, fields in taken:
             self._numbers[1] += 1
             number = self._numbers[1]
-            data = event_data(pending.event, header.slot_size)
+            data = event_data(kind(**fields), header.slot_size)
             _put(memory, header.slot_at(number), packed(number, now, data))
         self._numbers[0] += 1
         number = self._numbers[0]

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.errors import UnknownNameError
 from ninelives_grpc.events import ParameterChanged
-from ninelives_grpc.events.pending import built
 from ninelives_grpc.forking import afresh_in_children
 from ninelives_grpc.observer.inspect import circuits_of, inspected
 from ninelives_grpc.observer.model import (
@@ -28,7 +27,7 @@ from ninelives_grpc.observer.model import (
 )
 from ninelives_grpc.observer.transitions import STATES, Transitions
 from ninelives_grpc.registry import default_registry
-from ninelives_grpc.sinks.sink import Sink
+from ninelives_grpc.sinks.sink import LazySink
 from ninelives_grpc.windows.lru import LeastRecentlyUsed
 from ninelives_grpc.windows.sliding import (
     SLOT,
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ninelives_grpc.events import Event
-    from ninelives_grpc.events.pending import Pending
+    from ninelives_grpc.events.event import Pending
     from ninelives_grpc.observer.traffic import Traffic
     from ninelives_grpc.policies.policy import Live
     from ninelives_grpc.registry import Registry
@@ -58,7 +57,7 @@ _CHANGES = {*STATES, ParameterChanged}
 _RETRIES = ("RetryAttempt", "HedgeStarted")
 
 
-class Observer(Sink):
+class Observer(LazySink):
     """Answers what the stacks of a registry do, over 60, 300 or 900 seconds.
 
     Args:
@@ -73,7 +72,6 @@ class Observer(Sink):
         self.dropped = 0
         self.registry = default_registry if registry is None else registry
         self._events: deque[Pending] = deque()
-        self._gathered = 0
         self._lock = threading.Lock()
         self._windows = LeastRecentlyUsed(_MAX_POLICIES, lambda _: SlidingWindow(EventSlot))
         self._circuits = LeastRecentlyUsed(_MAX_CIRCUITS, lambda _: Transitions())
@@ -89,18 +87,13 @@ class Observer(Sink):
         """Listen no more; what is known can still be asked for."""
         self.registry.detach(self)
 
-    def emit(self, event: Event) -> None:
-        """Note an event."""
-        self.take(built(event))
-
-    def take(self, pending: Pending) -> None:
+    def take(self, kind: type[Event], fields: dict[str, Any]) -> None:
         """Note an event; on the path of calls."""
-        self._events.append(pending)
-        if pending.kind in _CHANGES:
-            self._changed(pending.event)
-        # Threads may count past each other: then it is a few events later.
-        self._gathered = gathered = self._gathered + 1
-        if gathered >= _FOLD_AT:
+        events = self._events
+        events.append((kind, fields))
+        if kind in _CHANGES:
+            self._changed(kind(**fields))
+        if len(events) >= _FOLD_AT:
             self._fold()
 
     def on_change(self, callback: Callable[[StateChange], None]) -> Callable[[], None]:
@@ -211,7 +204,6 @@ class Observer(Sink):
 
     def _fold(self) -> None:
         """Count what has gathered since the last time, alike ones by the bunch."""
-        self._gathered = 0
         events = self._events
         with self._lock:
             lost = max(0, len(events) - _MOST)
@@ -220,11 +212,10 @@ class Observer(Sink):
             self.dropped += lost
             counts: dict[tuple[type[Event], str, str, str, float], int] = {}
             for _ in range(len(events)):
-                pending = events.popleft()
-                of = pending.fields
+                kind, of = events.popleft()
                 # By what it would be built of: building it takes longer.
                 key = (
-                    pending.kind,
+                    kind,
                     of["stack"],
                     of.get("policy", ""),
                     of.get("reason", ""),

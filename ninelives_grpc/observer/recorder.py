@@ -127,6 +127,7 @@ class Recorder:
         self.overflowed = 0
         self.started = started
         self._emitter = emitter
+        self._count_event = emitter.counter_of("")
         self._answered: deque[tuple[Method, float, float]] = deque()
         self._others: deque[Ended] = deque()
         self._gathered = 0
@@ -348,7 +349,8 @@ class Recorder:
                 attempt=call.attempts,
                 duration=duration,
             )
-        elif outcome.code is not Code.CANCELLED and emitter.count("", RequestFailed):
+        elif outcome.code is not Code.CANCELLED:
+            self._count_event(RequestFailed)
             emitter.tell(
                 RequestFailed,
                 stack=emitter.stack,

@@ -228,7 +228,8 @@ class BulkheadGate(Gate[Bulkhead]):
             return self._refuse(call, now, 0.0)
         if loser is not None:
             loser.notify()
-        if self._emitter.count(self.name, BulkheadQueued):
+        self._count(BulkheadQueued)
+        if self._emitter.sink is not None:
             self._emitter.tell(
                 BulkheadQueued, **self._about(call, now), in_flight=in_flight, queued=queued
             )
@@ -276,7 +277,8 @@ class BulkheadGate(Gate[Bulkhead]):
 
     def _refuse(self, call: Call, now: float, waited: float) -> Refusal:
         limit, queued = self.policy.max_concurrent, len(self._queue)
-        if self._emitter.count(self.name, BulkheadRefused):
+        self._count(BulkheadRefused)
+        if self._emitter.sink is not None:
             reason = "waited" if waited else "queue_full" if self.policy.max_queue else "full"
             self._emitter.tell(
                 BulkheadRefused,

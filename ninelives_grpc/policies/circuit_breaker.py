@@ -364,7 +364,8 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
     def _refuse(self, policy: CircuitBreaker, circuit: Circuit, call: Call, now: float) -> Refusal:
         forced = policy.mode is Mode.OPEN
         retry_after = None if forced else circuit.retry_after(policy, now)
-        if self._emitter.count(self.name, events.CircuitRefused):
+        self._count(events.CircuitRefused)
+        if self._emitter.sink is not None:
             self._emitter.tell(
                 events.CircuitRefused,
                 **self._about(call, now),

@@ -242,7 +242,8 @@ class FaultGate(Gate[Fault]):
     def _note(self, call: Call, delay: float, code: FaultCode | None, now: float) -> None:
         with self._lock:
             self.injected += 1
-        if self._emitter.count(self.name, FaultInjected):
+        self._count(FaultInjected)
+        if self._emitter.sink is not None:
             self._emitter.tell(
                 FaultInjected, **self._about(call, now), delay=delay, code=code or ""
             )

@@ -202,7 +202,8 @@ class HedgeFlow(Gate[Hedge]):
         """Say that a hedge was due, and was not made."""
         with self._lock:
             self.refused += 1
-        if self._emitter.count(self.name, HedgeRefused):
+        self._count(HedgeRefused)
+        if self._emitter.sink is not None:
             self._emitter.tell(HedgeRefused, **self._about(call, now), reason=reason)
 
     def start(self, hedging: Hedging, call: Call, number: int, code: str, now: float) -> None:
@@ -210,7 +211,8 @@ class HedgeFlow(Gate[Hedge]):
         hedging.paid = False
         with self._lock:
             self.started += 1
-        if self._emitter.count(self.name, HedgeStarted):
+        self._count(HedgeStarted)
+        if self._emitter.sink is not None:
             after = now - hedging.began
             self._emitter.tell(
                 HedgeStarted, **self._about(call, now), hedge=number, after=after, code=code
@@ -220,7 +222,8 @@ class HedgeFlow(Gate[Hedge]):
         """Say that a hedge answered first."""
         with self._lock:
             self.won += 1
-        if self._emitter.count(self.name, HedgeWon):
+        self._count(HedgeWon)
+        if self._emitter.sink is not None:
             self._emitter.tell(HedgeWon, **self._about(call, now), hedge=number)
 
     def state(self, now: float) -> dict[str, Value]:

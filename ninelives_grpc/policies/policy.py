@@ -134,6 +134,7 @@ class Live(Generic[P]):
         self.name = address.policy
         self.stack = address.stack
         self._emitter = address.emitter
+        self._count = address.emitter.counter_of(address.policy)
         self._now = address.now
         self._lock = threading.Lock()
         self._change_lock = threading.Lock()

@@ -256,7 +256,8 @@ class RateLimitGate(Gate[RateLimit]):
         kind: type[Event] = RateLimitExceeded
         if verdict is not PERMIT:
             kind = RateLimitRefused if verdict is None else RateLimitDelayed
-        if not self._emitter.count(self.name, kind):
+        self._count(kind)
+        if self._emitter.sink is None:
             return
         about = self._about(call, now) | {"key": key}
         if verdict is PERMIT:

@@ -49,7 +49,8 @@ class RespondFlow(Live[Respond]):
         answer = value(call) if callable(value) else value
         with self._lock:
             self.responded += 1
-        if self._emitter.count(self.name, Responded):
+        self._count(Responded)
+        if self._emitter.sink is not None:
             self._emitter.tell(Responded, **self._about(call, now))
         return answer
 

@@ -155,7 +155,8 @@ class RetryFlow(Live[Retry]):
                 self._tell_end(attempts.made, decision, outcome, call, now)
             return None
         attempts.failure = outcome
-        if self._emitter.count(self.name, RetryAttempt):
+        self._count(RetryAttempt)
+        if self._emitter.sink is not None:
             about = self._about(call, now) | {"attempt": attempts.made + 1}
             self._emitter.tell(RetryAttempt, **about, delay=decision, code=outcome.code.name)
         return decision
@@ -163,7 +164,8 @@ class RetryFlow(Live[Retry]):
     def _tell_end(
         self, attempts: int, stop: Stop, outcome: Outcome, call: Call, now: float
     ) -> None:
-        if self._emitter.count(self.name, RetryExhausted):
+        self._count(RetryExhausted)
+        if self._emitter.sink is not None:
             self._emitter.tell(
                 RetryExhausted,
                 **self._about(call, now),

@@ -114,7 +114,8 @@ class TimeoutFlow(Live[Timeout]):
             if remaining >= needed:
                 return None
             self.refused += 1
-        if self._emitter.count(self.name, TimeoutRefused):
+        self._count(TimeoutRefused)
+        if self._emitter.sink is not None:
             self._emitter.tell(
                 TimeoutRefused,
                 **self._about(call, now),
@@ -153,7 +154,8 @@ class TimeoutFlow(Live[Timeout]):
     def _occur(self, call: Call, limit: float, now: float, *, idle: bool = False) -> None:
         with self._lock:
             self.occurred += 1
-        if self._emitter.count(self.name, TimeoutOccurred):
+        self._count(TimeoutOccurred)
+        if self._emitter.sink is not None:
             self._emitter.tell(TimeoutOccurred, **self._about(call, now), limit=limit, idle=idle)
 
     def state(self, now: float) -> dict[str, int | float | str | bool | None]:

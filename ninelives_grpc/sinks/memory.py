@@ -5,18 +5,17 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ninelives_grpc.events.pending import built
 from ninelives_grpc.forking import afresh_in_children
-from ninelives_grpc.sinks.sink import Sink
+from ninelives_grpc.sinks.sink import LazySink
 
 if TYPE_CHECKING:
     from ninelives_grpc.events import Event
-    from ninelives_grpc.events.pending import Pending
+    from ninelives_grpc.events.event import Pending
 
 
-class MemorySink(Sink):
+class MemorySink(LazySink):
     """Keeps the last `size` events of each kind, so that a flood of one does not wash out another.
 
     Events are numbered from 1 in the order in which they came, so that a reader can go on where it
@@ -43,26 +42,22 @@ class MemorySink(Sink):
         """Make a new lock: a thread that a forked child does not have may hold the old one."""
         self._lock = threading.Lock()
 
-    def emit(self, event: Event) -> None:
-        """Keep one event."""
-        self.take(built(event))
-
-    def take(self, pending: Pending) -> None:
+    def take(self, kind: type[Event], fields: dict[str, Any]) -> None:
         """Keep one event, which is built when somebody asks for it."""
-        name = pending.kind.__name__
+        name = kind.__name__
         with self._lock:
             self._number += 1
             kept = self._events.get(name)
             if kept is None:
                 kept = self._events[name] = deque(maxlen=self._size)
-            kept.append((self._number, pending))
+            kept.append((self._number, (kind, fields)))
 
     def numbered(self, after: int = 0) -> list[tuple[int, Event]]:
         """Return what is kept of the events after a number, oldest first, with their numbers."""
         with self._lock:
             found = [entry for kept in self._events.values() for entry in kept if entry[0] > after]
         found.sort(key=lambda entry: entry[0])
-        return [(number, pending.event) for number, pending in found]
+        return [(number, kind(**fields)) for number, (kind, fields) in found]
 
     @property
     def events(self) -> list[Event]:

@@ -6,15 +6,16 @@ import logging
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.clock import MONOTONIC
 from ninelives_grpc.forking import afresh_in_children
-from ninelives_grpc.sinks.sink import Sink
+from ninelives_grpc.sinks.sink import LazySink
 
 if TYPE_CHECKING:
     from ninelives_grpc.clock import Clock
     from ninelives_grpc.events import Event
+    from ninelives_grpc.sinks.sink import Sink
 
 _LOGGER = logging.getLogger("ninelives_grpc")
 _BATCH = 256
@@ -41,7 +42,7 @@ class Backpressure:
     lag: float
 
 
-class NonBlockingSink(Sink):
+class NonBlockingSink(LazySink):
     """Hands events on from a thread of its own; drops and counts what does not fit the queue.
 
     The thread starts with the first event, also in a forked child, and ends with `close`. It does
@@ -76,14 +77,14 @@ class NonBlockingSink(Sink):
         self._size = size
         self._now = clock.now
         self._high_water = 0
-        self._queue: deque[tuple[float, Event]] = deque()
-        self._batch: deque[tuple[float, Event]] = deque()
+        self._queue: deque[tuple[float, type[Event], dict[str, Any]]] = deque()
+        self._batch: deque[tuple[float, type[Event], dict[str, Any]]] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closing = False
         afresh_in_children(self)
 
-    def emit(self, event: Event) -> None:
+    def take(self, kind: type[Event], fields: dict[str, Any]) -> None:
         """Put the event into the queue, or count it as dropped."""
         with self._changed:
             queued = len(self._queue) + len(self._batch)
@@ -91,7 +92,7 @@ class NonBlockingSink(Sink):
             if queued - in_hand >= self._size or self._closing:
                 self.dropped += 1
                 return
-            self._queue.append((self._now(), event))
+            self._queue.append((self._now(), kind, fields))
             self._high_water = max(self._high_water, queued + 1)
             if not queued:
                 self._changed.notify()
@@ -150,12 +151,12 @@ class NonBlockingSink(Sink):
     def _deliver(self) -> None:
         while self._next_batch():
             while self._batch:
-                event = self._batch[0][1]
+                _, kind, fields = self._batch[0]
                 try:
-                    self._sink.emit(event)
+                    self._sink.take(kind, fields)
                 except Exception:
                     failed = 1
-                    _LOGGER.exception("a sink failed on %s", event.name)
+                    _LOGGER.exception("a sink failed on %s", kind.__name__)
                 else:
                     failed = 0
                 with self._changed:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ninelives_grpc.events.pending import built
 from ninelives_grpc.forking import afresh_in_children
-from ninelives_grpc.sinks.sink import Sink, SinkError
+from ninelives_grpc.sinks.sink import LazySink, SinkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ninelives_grpc.events import Event
-    from ninelives_grpc.events.pending import Pending
+    from ninelives_grpc.events.event import Pending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,15 +70,15 @@ class Subscription:
         """Make a new lock: a thread that a forked child does not have may hold the old one."""
         self._lock = threading.Lock()
 
-    def put(self, pending: Pending) -> None:
+    def put(self, kind: type[Event], fields: dict[str, Any]) -> None:
         """Take in one event, and tell the subscriber when it is the first that waits."""
-        if self._wants is not None and not self._wants(pending.event):
+        if self._wants is not None and not self._wants(kind(**fields)):
             return
         with self._lock:
             if len(self._events) >= self._size:
                 self._events.popleft()
                 self.dropped += 1
-            self._events.append(pending)
+            self._events.append((kind, fields))
             first = len(self._events) == 1
         if first:
             self._notify()
@@ -90,7 +89,7 @@ class Subscription:
             taken = list(self._events)
             self._events.clear()
             self.delivered += len(taken)
-        return [pending.event for pending in taken]
+        return [kind(**fields) for kind, fields in taken]
 
     def figures(self) -> SubscriptionFigures:
         """Return what became of its events so far; they add up to all that it wanted."""
@@ -107,7 +106,7 @@ class Subscription:
         self._stream.unsubscribe(self)
 
 
-class StreamingSink(Sink):
+class StreamingSink(LazySink):
     """Hands each event to all subscribers of the moment."""
 
     def __init__(self, *, routine: bool = False) -> None:
@@ -176,22 +175,18 @@ class StreamingSink(Sink):
                 other for other in self._subscriptions if other is not subscription
             )
 
-    def emit(self, event: Event) -> None:
+    def take(self, kind: type[Event], fields: dict[str, Any]) -> None:
         """Hand the event to all subscribers.
 
         Raises:
             SinkError: One or more could not be notified; the others were, and all got the event.
         """
-        self.take(built(event))
-
-    def take(self, pending: Pending) -> None:
-        """Hand the event to all subscribers, as `emit` does."""
         failures: list[tuple[object, Exception]] = []
         for subscription in self._subscriptions:
-            if pending.kind.routine and not subscription.routine:
+            if kind.routine and not subscription.routine:
                 continue
             try:
-                subscription.put(pending)
+                subscription.put(kind, fields)
             except Exception as error:  # noqa: BLE001 - raised below, together
                 failures.append((subscription, error))
         if failures:

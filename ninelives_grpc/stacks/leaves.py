@@ -62,6 +62,7 @@ class ChoiceLeaf(Leaf):
         """Draw on a budget; `feeds` if nobody else tells it how attempts end."""
         self.plans = plans
         self._address = address
+        self._count = address.emitter.counter_of(address.policy)
         self._budget = budget
         self._feeds = feeds
 
@@ -146,14 +147,15 @@ class FallbackLeaf(ChoiceLeaf):
         return ""
 
     def _report(self, execution: Execution, outcome: Outcome, reason: str, now: float) -> None:
-        emitter, policy = self._address.emitter, self._address.policy
-        code = outcome.code.name
-        if not reason:
-            if emitter.count(policy, FallbackUsed):
-                emitter.tell(FallbackUsed, **self._about(execution, now), code=code)
-        elif emitter.count(policy, FallbackSkipped):
-            about = self._about(execution, now)
+        emitter = self._address.emitter
+        self._count(FallbackSkipped if reason else FallbackUsed)
+        if emitter.sink is None:
+            return
+        about, code = self._about(execution, now), outcome.code.name
+        if reason:
             emitter.tell(FallbackSkipped, **about, reason=reason, code=code)
+        else:
+            emitter.tell(FallbackUsed, **about, code=code)
 
 
 class RaceLeaf(ChoiceLeaf):
@@ -168,7 +170,8 @@ class RaceLeaf(ChoiceLeaf):
             branches.append(execution.spawn(plan))
         execution.branches = branches
         execution.next_branch = None
-        if self._address.emitter.count(self._address.policy, RaceStarted):
+        self._count(RaceStarted)
+        if self._address.emitter.sink is not None:
             self._address.emitter.tell(
                 RaceStarted, **self._about(execution, now), sides=len(branches)
             )
@@ -180,7 +183,8 @@ class RaceLeaf(ChoiceLeaf):
         side = execution.branches.index(branch)
         self._tell(self.plans[side], outcome)
         if not outcome.failed:
-            if self._address.emitter.count(self._address.policy, RaceWon):
+            self._count(RaceWon)
+            if self._address.emitter.sink is not None:
                 self._address.emitter.tell(RaceWon, **self._about(execution, now), side=side)
             execution.winner = branch
             return execution.settle(outcome, now)

@@ -70,10 +70,13 @@ def test_what_refuses_a_call_or_fails_it_is_a_warning_at_least():
 
 def test_an_event_is_counted_without_anyone_to_listen_and_not_worth_building_then():
     emitter, sink = Emitter("s"), MemorySink()
+    count = emitter.counter_of("breaker")
 
-    assert not emitter.count("breaker", CircuitOpened)
+    count(CircuitOpened)
+    assert emitter.sink is None
     emitter.attach(sink)
-    assert emitter.count("breaker", CircuitOpened)
+    count(CircuitOpened)
+    assert emitter.sink is sink
 
     assert emitter.counts == {("breaker", "CircuitOpened"): 2}
     assert sink.events == []
