@@ -7,9 +7,7 @@ with ScriptedBackend() as backend:
 
 from __future__ import annotations
 
-import asyncio
 import threading
-import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,18 +16,13 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 from grpc import StatusCode
 
-from ninelives_grpc.policies.circuit_breaker import CircuitBreakerGate
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
-    from ninelives_grpc.stacks.stack import Stack
-
 _WORKERS = 64
 _LOOK = 0.01
 """Seconds after which a call that waits looks whether its client is still there."""
-_HELD = ("in_flight", "queued", "probes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,43 +212,3 @@ class _Handlers(grpc.GenericRpcHandler):
 
 def _unscripted(method: str) -> Reply:
     return fail(StatusCode.UNIMPLEMENTED, f"the test has no script for {method}")
-
-
-def assert_settled(stack: Stack, within: float = 5.0) -> None:
-    """Fail unless every permit has been given back: no call under way, waiting or probing.
-
-    The end of a call is settled by callback, in a moment: this waits for it. In a running event
-    loop it does not, as it would keep the callbacks from running; there, `await
-    asyncio.to_thread(assert_settled, stack)`.
-
-    Args:
-        stack: What should have nothing left to do.
-        within: Seconds to wait.
-
-    Raises:
-        AssertionError: Something is still held; says by which policy.
-    """
-    in_loop = asyncio._get_running_loop() is not None
-    until = time.monotonic() + (0.0 if in_loop else within)
-    while held := _held(stack):
-        if time.monotonic() >= until:
-            msg = (
-                f"stack {stack.name!r} still holds {', '.join(held)}: a call is under way, or a "
-                "stream has neither been read to its end nor cancelled"
-            )
-            if in_loop:
-                msg += "; in an event loop, `await asyncio.to_thread(assert_settled, stack)`"
-            raise AssertionError(msg)
-        threading.Event().wait(_LOOK)
-
-
-def _held(stack: Stack) -> list[str]:
-    held = []
-    for name, live in stack.policies.items():
-        states = {"": live.state(stack.clock.now())}
-        if isinstance(live, CircuitBreakerGate):
-            states = live.circuits(stack.clock.now())
-        for key, state in states.items():
-            of = f" of {key}" if key else ""
-            held += [f"{name}/{word} = {state[word]}{of}" for word in _HELD if state.get(word)]
-    return held

@@ -7,6 +7,8 @@ with ScriptedBackend() as backend:
     backend.script("/shop.Cart/Get", fail(StatusCode.UNAVAILABLE), answer(Cart()))
     channel = wrap_channel(grpc.insecure_channel(backend.target), stack)
     ...
+assert_ended(stack, success=1)
+assert_happened(stack, RetryAttempt=1)
 assert_settled(stack)
 """
 
@@ -18,13 +20,13 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
+from ninelives_grpc.assertions import assert_ended, assert_happened, assert_settled
 from ninelives_grpc.scheduler import scheduler
 from ninelives_grpc.scripted import (
     ReceivedCall,
     Reply,
     ScriptedBackend,
     answer,
-    assert_settled,
     fail,
 )
 from ninelives_grpc.sinks.memory import MemorySink
@@ -39,6 +41,8 @@ __all__ = [
     "ScriptedBackend",
     "VirtualClock",
     "answer",
+    "assert_ended",
+    "assert_happened",
     "assert_settled",
     "fail",
 ]

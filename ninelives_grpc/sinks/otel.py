@@ -29,7 +29,12 @@ _SEVERITIES = {
 
 
 class SpanSink(Sink):
-    """Adds each event to the current span, as `ninelives.<name>`; nothing when none is recorded."""
+    """Adds each event to the current span, as `ninelives.<name>`; nothing when none is recorded.
+
+    We make no spans of our own. With the OpenTelemetry instrumentation outside of us, a call has
+    one CLIENT span, with the events of all its attempts in it; with the instrumentation inside, as
+    the channel that is wrapped was traced already, each attempt has one.
+    """
 
     def emit(self, event: Event) -> None:
         """Add one event."""
