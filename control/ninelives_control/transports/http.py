@@ -1,4 +1,4 @@
-"""Serve commands over HTTP: GraphQL, MCP, metrics and health on one port."""
+"""Serve commands over HTTP: REST, GraphQL, MCP, metrics and health on one port."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from ninelives_control.transports.http_guard import Guard, problem
 from ninelives_control.transports.http_metrics import Metrics
 from ninelives_control.transports.http_server import LARGEST_MESSAGE
 from ninelives_control.transports.mcp_http import McpEndpoint
+from ninelives_control.transports.rest import RestEndpoint
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -42,6 +43,7 @@ class HttpApp:
                 Route("/metrics", self._metrics.answer),
                 Route("/graphql", graphql, methods=["POST"]),
                 WebSocketRoute("/graphql", graphql),
+                *RestEndpoint(plane.dispatcher).routes(),
                 Route("/mcp", self._mcp, methods=["GET", "POST", "DELETE"]),
             ],
             middleware=[Middleware(Guard, host=plane.host)],
@@ -70,7 +72,7 @@ async def _healthy(_request: Request) -> Response:
 
 
 async def _not_found(_request: Request, _error: Exception) -> Response:
-    return problem(404, "there are /graphql, /mcp, /metrics and /healthz")
+    return problem(404, "there are /v1/commands, /graphql, /mcp, /metrics and /healthz")
 
 
 async def _wrong_method(request: Request, error: Exception) -> Response:

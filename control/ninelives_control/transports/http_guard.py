@@ -22,6 +22,8 @@ from ninelives_control.identity import Credentials, bearer, is_loopback
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from ninelives_control.errors import CommandError
+
 STATUSES = {
     Code.INVALID_ARGUMENT: 400,
     Code.NOT_FOUND: 404,
@@ -74,14 +76,23 @@ class Guard:
         return None
 
 
-def problem(status: int, message: str, code: Code = Code.INVALID_ARGUMENT) -> JSONResponse:
+def problem(
+    status: int, message: str, code: Code = Code.INVALID_ARGUMENT, **more: object
+) -> JSONResponse:
     """Return what a client is told that gets no further (RFC 9457, with our code)."""
     return JSONResponse(
-        {"status": status, "code": code, "detail": message},
+        {"status": status, "code": code, "detail": message, **more},
         status_code=status,
         headers={"WWW-Authenticate": "Bearer"} if status == STATUSES[Code.UNAUTHENTICATED] else {},
         media_type="application/problem+json",
     )
+
+
+def problem_of(error: CommandError, status: int | None = None) -> JSONResponse:
+    """Return what a client is told whose command did not run or failed."""
+    told = {"field": error.field, "revision": error.revision, "rule": error.rule}
+    more = {name: value for name, value in told.items() if value}
+    return problem(status or STATUSES[error.code], error.message, error.code, **more)
 
 
 def caller_of(scope: Scope) -> Credentials:

@@ -18,7 +18,7 @@ from ninelives_control.errors import CommandError
 from ninelives_control.identity import ANONYMOUS
 from ninelives_control.model import Arguments, Result
 from ninelives_control.transports import exposition
-from ninelives_control.transports.http_guard import STATUSES, caller_of, problem
+from ninelives_control.transports.http_guard import caller_of, problem_of
 from ninelives_grpc.observer.metrics import observe
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Metrics:
                 transport=_NAME,
             )
         except CommandError as error:
-            return problem(STATUSES[error.code], error.message, error.code)
+            return problem_of(error)
         assert isinstance(found, Exposition)
         kind = exposition.CONTENT_TYPE if native else CONTENT_TYPE_LATEST
         return Response(found.body, media_type=kind, headers={"Cache-Control": "no-store"})
