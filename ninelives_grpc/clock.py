@@ -36,8 +36,10 @@ class Clock(Protocol):
         It must not block. Returns how to call it off.
         """
 
-    def wait_in_loop(self, until: float, function: Callable[[], None]) -> Callable[[], object]:
-        """Wait as `wait_async` does, but in the background, and then call a function.
+    def wait_in_loop(
+        self, loop: asyncio.AbstractEventLoop, until: float, function: Callable[[], None]
+    ) -> Callable[[], object]:
+        """Wait as `wait_async` does, but in the background of a loop, and then call a function.
 
         Returns how to call it off.
         """
@@ -80,10 +82,11 @@ class MonotonicClock:
 
     at = wait_then
 
-    def wait_in_loop(self, until: float, function: Callable[[], None]) -> Callable[[], object]:
-        """Call a function in the running loop when the time has come."""
-        delay = max(0.0, until - time.monotonic())
-        return asyncio.get_running_loop().call_later(delay, function).cancel
+    def wait_in_loop(
+        self, loop: asyncio.AbstractEventLoop, until: float, function: Callable[[], None]
+    ) -> Callable[[], object]:
+        """Call a function in a loop, which need not run yet, when the time has come."""
+        return loop.call_later(max(0.0, until - time.monotonic()), function).cancel
 
     def timeout(self, until: float | None) -> asyncio.Timeout:
         """Return the asyncio context that is cancelled when the time has come."""

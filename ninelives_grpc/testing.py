@@ -109,14 +109,16 @@ class VirtualClock:
         finally:
             self._waiting.remove(until)
 
-    def wait_in_loop(self, until: float, function: Callable[[], None]) -> Callable[[], object]:
+    def wait_in_loop(
+        self, loop: asyncio.AbstractEventLoop, until: float, function: Callable[[], None]
+    ) -> Callable[[], object]:
         """Wait in a task as `wait_async` does, and call a function there."""
 
         async def wait() -> None:
             await self.wait_async(asyncio.Event(), until)
             function()
 
-        return asyncio.get_running_loop().create_task(wait()).cancel
+        return loop.create_task(wait()).cancel
 
     def timeout(self, until: float | None) -> asyncio.Timeout:
         """Return an asyncio timeout that fires when the clock is moved past `until`."""

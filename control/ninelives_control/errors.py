@@ -67,6 +67,15 @@ class CommandError(NinelivesError):
         super().__init__(f"{code}: {self.message}")
 
 
+ERROR_PROPERTIES = {
+    "code": {"type": "string", "enum": [str(code) for code in Code]},
+    "field": {"type": "string", "description": "The argument at fault, or empty."},
+    "revision": {"type": "integer", "description": "The actual one, with conflict only."},
+    "rule": {"type": "string", "description": "What refused it, with permission_denied only."},
+}
+"""JSON schemas of what is told of an error besides its sentence, wherever JSON is spoken."""
+
+
 class AuditError(NinelivesError):
     """The audit cannot be written or read."""
 

@@ -27,6 +27,7 @@ T = TypeVar("T")
 _CANCELLED_HERE = "Locally cancelled by application!"
 _MIXED = "The iterator and read/write APIs may not be mixed on a single RPC."
 _FINISHED = "RPC already finished."
+_NO_BYTES = "Argument 'message' has incorrect type (expected bytes, got {})"
 _HALF_CLOSED = 'RPC is half closed after calling "done_writing".'
 
 
@@ -45,9 +46,12 @@ class ProtectedAioCall:
         return self._driver.cancel()
 
     def cancelled(self) -> bool:
-        """Tell whether it was cancelled."""
+        """Tell whether it was cancelled, and not merely never started."""
         driver = self._driver
-        return driver.finished and driver.execution.outcome.code is Code.CANCELLED
+        if not driver.finished or driver.execution.outcome.code is not Code.CANCELLED:
+            return False
+        error = driver.execution.outcome.error
+        return error is None or isinstance(error, AioRpcError | asyncio.CancelledError)
 
     def done(self) -> bool:
         """Tell whether it is over."""
@@ -190,7 +194,7 @@ class StreamResponseCall(ProtectedAioCall, Generic[T]):
         """Show what the driver does."""
         super().__init__(driver)
         self._attempt: Any = None
-        self._iterator: AsyncIterator[T] | None = None
+        self._iterator: Any = None
         self._iterated: bool | None = None
         self._local: Any = None
 
@@ -205,6 +209,11 @@ class StreamResponseCall(ProtectedAioCall, Generic[T]):
             return self._first(iterated=True)
         coming: Any = self._iterator.__anext__()
         return self._driver.take(coming) if self._driver.followed else coming
+
+    async def aclose(self) -> None:
+        """Go through no more messages; the call goes on, as with gRPC's own iterator."""
+        if self._iterator is not None:
+            await self._iterator.aclose()
 
     async def read(self) -> Any:
         """Return the next message, or `grpc.aio.EOF`."""
@@ -264,10 +273,12 @@ class StreamRequestMixin:
     _driver: AioDriver
     _cancelled_here: Callable[[], bool]
     _writes: Writes[Any] | None
+    _raw: bool
 
-    def feed(self, writes: Writes[Any] | None, replay: AioReplay[Any]) -> None:
-        """Take the requests from here."""
+    def feed(self, writes: Writes[Any] | None, replay: AioReplay[Any], *, raw: bool) -> None:
+        """Take the requests from here; those that are `raw` must be bytes."""
         self._writes = writes
+        self._raw = raw
         self._driver.when_finished(replay.close)
 
     @property
@@ -280,6 +291,8 @@ class StreamRequestMixin:
         writes = self._check_writable()
         if writes.half_closed:
             raise asyncio.InvalidStateError(_HALF_CLOSED)
+        if self._raw and not isinstance(request, bytes | None):
+            raise TypeError(_NO_BYTES.format(type(request).__name__))
         if not await self._unless_finished(writes.write(request)):
             if self._cancelled_here():
                 raise asyncio.CancelledError

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     """Makes gRPC's own multicallable of the method on a channel."""
 
 
+_MISSING: Any = object()
+
+
 class ProtectedMethod:
     """What the four kinds of multicallable have in common.
 
@@ -55,10 +58,15 @@ class ProtectedMethod:
         lifetime: Lifetime,
         *,
         sure: bool,
+        raw: bool,
     ) -> None:
-        """Protect one method of a channel; `sure` if its calls without metadata always start."""
+        """Protect one method of a channel.
+
+        It is `sure` that its calls without metadata start, and `raw` requests are bytes already.
+        """
         self.stack = stack
         self._sure = sure
+        self._raw = raw
         self._lifetime = lifetime
         self._method = method
         streams = self.streams_requests or self.passed is not None
@@ -69,20 +77,21 @@ class ProtectedMethod:
         self._now = stack.clock.now
         self._others: dict[int, Any] = {}
 
-    def __call__(  # noqa: C901, D102 - a hot path; gRPC's documentation
+    def __call__(  # noqa: C901, D102, PLR0912 - a hot path; gRPC's documentation
         self,
-        request: Any = None,
+        request: Any = _MISSING,
         timeout: float | None = None,
         metadata: Any = None,
         credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
-        *,
-        request_iterator: Any = None,
+        **named: Any,
     ) -> Any:
-        if request_iterator is not None:
-            # gRPC's own name of the argument when the requests are a stream.
-            request = request_iterator
+        if request is _MISSING:
+            # gRPC has another name for it, and a default, when the requests are a stream.
+            request = self._request_of(named)
+        elif named:
+            raise _unexpected(named)
         stack, streams = self.stack, self.streams_requests
         plan, lifetime = self._plan, self._lifetime
         message = None if streams else request
@@ -99,7 +108,7 @@ class ProtectedMethod:
             step = execution.start(call.started)
             if streams and (driven or step is not ATTEMPT):
                 writes = Writes() if request is None else None
-                replay = AioReplay(request if writes is None else writes, call)
+                replay = AioReplay(request if writes is None else writes, call, self._loop)
             begin = partial(
                 self._begin, call, request, replay, credentials, wait_for_ready, compression
             )
@@ -127,8 +136,21 @@ class ProtectedMethod:
             driver.follow_first(first, branch, sure=self._sure and call.metadata is None)
         started = self.protected(driver)
         if replay is not None and isinstance(started, aio_calls.StreamRequestMixin):
-            started.feed(writes, replay)
+            started.feed(writes, replay, raw=self._raw)
         return started
+
+    def _request_of(self, named: dict[str, Any]) -> Any:
+        """Return the request that was not given by its place."""
+        if not self.streams_requests:
+            kind = type(self).__name__
+            msg = (
+                f"{kind}MultiCallable.__call__() missing 1 required positional argument: 'request'"
+            )
+            raise TypeError(msg)
+        request = named.pop("request_iterator", None)
+        if named:
+            raise _unexpected(named)
+        return request
 
     def _begin(
         self,
@@ -248,9 +270,12 @@ class ProtectedAioChannel(aio.Channel):
         called = Method(method, side=Side.CLIENT, target=self._target)
         serializer = args[0] if args else kwargs.get("request_serializer")
         # gRPC can send whatever protobuf gives; another serializer may err, and an interceptor.
+        # A stream may be cancelled before it starts, which nobody hears of who awaits it.
         sure = getattr(serializer, "__name__", "") == "SerializeToString"
+        sure = sure and protected.passed is None
         sure = sure and not getattr(self._channel, f"_{kind}_interceptors", ())
-        return protected(self._channel, make, called, stack, self._lifetime, sure=sure)
+        raw = serializer is None
+        return protected(self._channel, make, called, stack, self._lifetime, sure=sure, raw=raw)
 
     async def close(self, grace: float | None = None) -> None:
         """Close the channel; calls that are not done within the grace period are cancelled."""
@@ -289,3 +314,7 @@ class ProtectedAioChannel(aio.Channel):
     def __getattr__(self, name: str) -> Any:
         """Show what else the channel has, such as the loop that real programs read."""
         return getattr(self._channel, name)
+
+
+def _unexpected(named: dict[str, Any]) -> TypeError:
+    return TypeError(f"__call__() got an unexpected keyword argument {next(iter(named))!r}")

@@ -71,7 +71,9 @@ class Adapter:
         )
         if plan.races and streams_responses:
             raise no_race_of_streams(stack, call)
-        replay = AioReplay(request, call) if streams_requests and plan.repeats else None
+        replay: AioReplay[Any] | None = None
+        if streams_requests and plan.repeats:
+            replay = AioReplay(request, call, asyncio.get_running_loop())
 
         async def begin(row: Execution, now: float) -> Any:
             told = aio.ClientCallDetails(

@@ -94,7 +94,8 @@ class AioDriver:
     ) -> None:
         """Hear of the end of the first attempt, which is of the call or of its first branch.
 
-        One of a branch is not shown, as another may win. `sure` if it can not fail to start.
+        One of a branch is not shown, as another may win. `sure` if it is awaited itself, and can
+        not fail to start.
         """
         self._first = attempt
         if branch is None:
@@ -105,8 +106,8 @@ class AioDriver:
             self._branch, self._begun = branch, attempt
             due = self.execution.current().next_branch
             if due is not None:
-                self._call_off = self.stack.clock.wait_in_loop(due, self._branch_due)
-        if sure:
+                self._call_off = self.stack.clock.wait_in_loop(self.loop, due, self._branch_due)
+        if sure and branch is None:
             attempt.add_done_callback(self.first_ended)
         else:
             hear_of_end(attempt, self.first_ended)
@@ -168,15 +169,16 @@ class AioDriver:
         gRPC may report the end of the attempt while the message is on its way to the reader. The
         verdict then waits for the reader, so that what was delivered is not asked for again.
         """
-        self._reader = asyncio.Event()
+        reader = self._reader = asyncio.Event()
         try:
             first = await self.take(message)
             if first is not grpc.aio.EOF and self.attempt is attempt:
                 self.execution.call.committed = True
                 self._first_message = self.stack.clock.now()
         finally:
-            self._reader.set()
-            self._reader = None
+            reader.set()
+            if self._reader is reader:
+                self._reader = None
             if self._unjudged is not None:
                 self.first_ended(self._unjudged)
         return first
@@ -258,9 +260,15 @@ class AioDriver:
 
     def _go(self, step: Step, begun: Step | None = None) -> None:
         self._task = self.loop.create_task(self._run(step, begun))
+        self._task.add_done_callback(self._task_ended)
         lifetime = self.execution.call.lifetime
         if lifetime is not None:
             self._callbacks.append(lifetime.on_close(self.cancel))
+
+    def _task_ended(self, _: asyncio.Task[None]) -> None:
+        """See to it that a task which was cancelled before it began leaves nothing behind."""
+        if not self.finished:
+            self.cancel()
 
     async def _run(self, step: Step, begun: Step | None) -> None:
         clock = self.stack.clock
@@ -286,8 +294,11 @@ class AioDriver:
                 attempt = self._begin(row, now)
                 if inspect.isawaitable(attempt) and not isinstance(attempt, grpc.aio.Call):
                     attempt = await attempt
-            except Exception:  # noqa: BLE001 - the channel was closed in the meantime
+            except grpc.aio.UsageError:
+                # The channel was closed in the meantime.
                 return cancelled()
+            except Exception as error:  # noqa: BLE001 - it is for who awaits the call
+                return cancelled(0.0, error)
         if not self.execution.plan.races:
             self.attempt = attempt
             if self._streaming:

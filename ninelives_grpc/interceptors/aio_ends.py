@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,6 @@ from grpc.aio import AioRpcError
 from ninelives_grpc.outcome import Code, Kind, Outcome, cancelled, failed
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Coroutine
 
 _STARTS = ("_call_response", "_preparation", "_interceptors_task")
@@ -18,7 +18,7 @@ _STARTS = ("_call_response", "_preparation", "_interceptors_task")
 
 
 class NeverStarted:
-    """Stands for a call of which gRPC raised something in place of starting it.
+    """Stands for a call that gRPC has not started: it raised something, or was cancelled first.
 
     That is on requests and metadata of a wrong type, and in an interceptor; whoever awaits the call
     hears of it, while its callbacks are never called.
@@ -40,7 +40,12 @@ def hear_of_end(call: Any, ended: Callable[[Any], None]) -> None:
     It may come twice. Where a call is sure to start, `add_done_callback` will do: to watch the
     start costs as much as a small policy.
     """
-    call.add_done_callback(ended)
+    try:
+        call.add_done_callback(ended)
+    except NotImplementedError:
+        # An interceptor answered by itself: gRPC has an object for that, which is over.
+        ended(call)
+        return
     for name in _STARTS:
         start: asyncio.Task[Any] | None = getattr(call, name, None)
         if start is not None:
@@ -49,9 +54,7 @@ def hear_of_end(call: Any, ended: Callable[[Any], None]) -> None:
 
 
 def _start_ended(ended: Callable[[Any], None], start: asyncio.Task[Any]) -> None:
-    if start.cancelled():
-        return
-    error = start.exception()
+    error = asyncio.CancelledError() if start.cancelled() else start.exception()
     if error is not None and not isinstance(error, AioRpcError):
         ended(NeverStarted(error))
 
@@ -65,6 +68,8 @@ def outcome_of(ended: Any, duration: float) -> Outcome:
         coroutine.send(None)
     except StopIteration as stop:
         code = stop.value
+    except Exception as raised:  # noqa: BLE001 - an interceptor's, which is raised wherever one asks
+        return cancelled(duration, raised)
     if code is Code.OK:
         return Outcome(Kind.SUCCESS, code, duration)
     error = AioRpcError(

@@ -21,8 +21,13 @@ class AioReplay(Generic[T]):
     attempt that is cancelled while it waits takes nothing with it.
     """
 
-    def __init__(self, source: AsyncIterable[T] | Iterable[T], call: Call) -> None:
-        """Read from `source`, once; needs a running loop."""
+    def __init__(
+        self,
+        source: AsyncIterable[T] | Iterable[T],
+        call: Call,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """Read from `source`, once, in a loop that need not run yet."""
         self.buffer: Buffer[T] = Buffer(call)
         self.news = asyncio.Event()
         self.ended = False
@@ -32,7 +37,7 @@ class AioReplay(Generic[T]):
         self._source = source
         self._wanted = 0
         self._demand = asyncio.Event()
-        self._pump = asyncio.get_running_loop().create_task(self._run())
+        self._pump = loop.create_task(self._run())
 
     def attempt(self) -> AioReplayAttempt[T]:
         """Return the messages from the first one on, for one attempt."""

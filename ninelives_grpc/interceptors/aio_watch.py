@@ -11,7 +11,7 @@ from ninelives_grpc.outcome import cancelled
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
     import grpc
 
@@ -148,7 +148,7 @@ class Messages(Generic[T]):
 
     __slots__ = ("_iterator", "_stream")
 
-    def __init__(self, stream: PassedStream[T], iterator: AsyncIterator[T]) -> None:
+    def __init__(self, stream: PassedStream[T], iterator: AsyncGenerator[T]) -> None:
         """Go through `iterator`."""
         self._stream = stream
         self._iterator = iterator
@@ -160,6 +160,10 @@ class Messages(Generic[T]):
     def __anext__(self) -> Any:
         """Return the next message."""
         return self._iterator.__anext__()
+
+    async def aclose(self) -> None:
+        """Go through no more of them; the call goes on, as with gRPC's own iterator."""
+        await self._iterator.aclose()
 
 
 class PassedUnaryStream(PassedStream[T], aio.UnaryStreamCall):  # type: ignore[type-arg]

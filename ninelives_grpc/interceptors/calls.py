@@ -253,6 +253,11 @@ def _waits_for_its_reader(attempt: Any) -> bool:
     return single_threaded(attempt) and attempt.is_active()
 
 
+def _tells_of(attempt: Any, error: BaseException | None) -> bool:
+    """Tell whether it is for an error of no call that gRPC made this object of an attempt."""
+    return error is not None and attempt.done() and attempt.exception() is error
+
+
 def _end_of(driver: Driver, stack: Stack) -> Any:
     """Return the object that knows how a call ended; None for a local answer."""
     outcome = driver.execution.outcome
@@ -262,8 +267,9 @@ def _end_of(driver: Driver, stack: Stack) -> Any:
         outcome.error = error_of(outcome, stack.name)
     if isinstance(outcome.error, grpc.Call):
         return error_of(outcome, stack.name)
-    if driver.attempt is not None and driver.attempt.cancelled():
-        return driver.attempt
+    attempt = driver.attempt
+    if attempt is not None and (attempt.cancelled() or _tells_of(attempt, outcome.error)):
+        return attempt
     # Cancelled between two attempts, or the channel was closed meanwhile.
     details = str(outcome.error or "Locally cancelled by application!")
     return LocalError(details, code=outcome.code)

@@ -178,7 +178,12 @@ class ClientInterceptor(
                 details.compression,
             )
             messages = request if replay is None else replay.attempt()
-            attempt = call_object(continuation(told, messages))  # type: ignore[arg-type]
+            attempt: Any = continuation(told, messages)  # type: ignore[arg-type]
+            if start is stream:
+                attempt = call_object(attempt)
+            elif isinstance(attempt, grpc.RpcError) and not isinstance(attempt, grpc.Call):
+                # Another interceptor raised it, and gRPC took it for the end of a call.
+                raise attempt
             if replay is not None and (attempt.done() or not attempt.add_callback(messages.end)):
                 messages.end()
             return attempt

@@ -9,7 +9,7 @@ from mcp_types import CallToolResult, TextContent, Tool, ToolAnnotations
 from pydantic_core import to_json
 
 from ninelives_control.command import Effect
-from ninelives_control.errors import Code
+from ninelives_control.errors import ERROR_PROPERTIES
 from ninelives_control.transports.mcp_schema import inlined
 
 if TYPE_CHECKING:
@@ -27,11 +27,8 @@ ERROR_SCHEMA = {
     "type": "object",
     "description": "What there is instead when isError is true.",
     "properties": {
-        "code": {"type": "string", "enum": [str(code) for code in Code]},
         "message": {"type": "string", "description": "What is wrong, and the remedy."},
-        "field": {"type": "string", "description": "The argument at fault, or empty."},
-        "revision": {"type": "integer", "description": "The actual one, with conflict only."},
-        "rule": {"type": "string", "description": "What refused it, with permission_denied only."},
+        **ERROR_PROPERTIES,
     },
     "required": ["code", "message", "field"],
     "additionalProperties": False,

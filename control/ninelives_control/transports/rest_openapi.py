@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic.json_schema import models_json_schema
 
 from ninelives_control.command import Effect
-from ninelives_control.errors import Code
+from ninelives_control.errors import ERROR_PROPERTIES
 from ninelives_control.watch import Watched, WatchEvents
 
 if TYPE_CHECKING:
@@ -25,11 +25,8 @@ _PROBLEM: Schema = {
     "description": "What is wrong, and the remedy (RFC 9457).",
     "properties": {
         "status": {"type": "integer"},
-        "code": {"type": "string", "enum": [str(code) for code in Code]},
         "detail": {"type": "string", "description": "What is wrong, and the remedy."},
-        "field": {"type": "string", "description": "The argument at fault."},
-        "revision": {"type": "integer", "description": "The actual one, with conflict only."},
-        "rule": {"type": "string", "description": "What refused it."},
+        **ERROR_PROPERTIES,
     },
     "required": ["status", "code", "detail"],
 }
