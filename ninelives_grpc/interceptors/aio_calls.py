@@ -91,6 +91,10 @@ class ProtectedAioCall:
     async def code(self) -> grpc.StatusCode:
         """Return the status code of the last attempt, once the call is over."""
         await self._driver.until_finished()
+        raiser = self._raiser()
+        if raiser is not None:
+            code: grpc.StatusCode = await raiser.code()
+            return code
         return self._driver.execution.outcome.code
 
     async def details(self) -> str:
@@ -125,12 +129,25 @@ class ProtectedAioCall:
         outcome = driver.execution.outcome
         if not outcome.failed:
             return None if outcome.local else driver.attempt
+        raiser = self._raiser()
+        if raiser is not None:
+            return raiser
         error = error_of(outcome, driver.stack.name, aio=True) if outcome.refusal else outcome.error
         if isinstance(error, AioRpcError):
             return error
         # Cancelled between two attempts, or the channel was closed meanwhile.
         details = str(error or _CANCELLED_HERE)
         return AioLocalError(details, code=outcome.code)
+
+    def _raiser(self) -> Any:
+        """Return gRPC's object of an attempt in which an interceptor raised, or None.
+
+        It raises the same whatever it is asked.
+        """
+        error, attempt = self._driver.execution.outcome.error, self._driver.attempt
+        if error is None or isinstance(error, AioRpcError | asyncio.CancelledError):
+            return None
+        return attempt if hasattr(attempt, "_interceptors_task") else None
 
     async def _raise_if_failed(self) -> None:
         outcome = await self._driver.wait()

@@ -230,7 +230,7 @@ class AioDriver:
                     self._go(step)
             else:
                 outcome, self._begun = judge(attempt, took), None
-                outcome.value = attempt
+                outcome.value = self._first
                 self._branch_step(branch.settle(outcome, now), now)
         except Exception as error:
             # A function of the application, such as the `on` of a `Retry`.

@@ -98,16 +98,17 @@ def test_what_an_interceptor_raises_is_raised(
 @every_kind
 @every_way
 @idle.stacks()
+@errors
 async def test_what_an_asyncio_interceptor_raises_is_raised(
     kind: RpcKind,
     way: str,
     policies: Callable[[], Any],
+    error: Exception,
     target: str,
     new_stack: Callable[..., Stack],
 ) -> None:
     def fail() -> None:
-        msg = "mine"
-        raise ValueError(msg)
+        raise error
 
     stories, stack = [], new_stack(policies())
     for ours in (None, stack):
@@ -119,8 +120,10 @@ async def test_what_an_asyncio_interceptor_raises_is_raised(
                 call.add_done_callback(heard.append)
                 story.append(await aio_sides.outcome(aio_sides.messages(call, kind)))
                 story.append(call.cancelled())
-            except ValueError as error:
-                story.append(repr(error))
+                asks = (call.code, call.details, call.trailing_metadata, call.initial_metadata)
+                story += [await aio_sides.outcome(ask()) for ask in asks]
+            except type(error) as raised:
+                story.append(repr(raised))
             await asyncio.sleep(0)
         stories.append((story, len(heard)))
 
