@@ -286,6 +286,12 @@ class Driver:
             wait.wake = lambda: _discard(scheduler.later(0.0, resume))
             if wait.ready:
                 wait.wake()
+        self._unless_finished()
+
+    def _unless_finished(self) -> None:
+        """Wait for nothing if a signal handler has cancelled the call while that was prepared."""
+        if self.finished:
+            self._stop_waiting()
 
     def _resume(self, pause: int) -> None:
         with self.lock:
@@ -320,6 +326,7 @@ class Driver:
         self._call_off = scheduler.later(delay, due)
         if row.call.lifetime is not None:
             self._stay = row.call.lifetime.on_close(self._start_no_more)
+        self._unless_finished()
 
     def _start_no_more(self) -> None:
         """Let gRPC end the attempts under way, as the channel was closed; none will follow."""

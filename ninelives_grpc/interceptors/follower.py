@@ -31,7 +31,8 @@ class Follower:
         self._limits = limits
         self._clock = clock
         self._fail = fail
-        self._lock = threading.Lock()
+        # Reentrant, as a signal handler may cancel the call.
+        self._lock = threading.RLock()
         self._waiting_until: float | None = None
         self._call_off: Callable[[], None] | None = None
         self._stopped = False
@@ -55,6 +56,9 @@ class Follower:
                 self._waiting_until = due = now + limits.idle
                 if self._call_off is None and not self._stopped:
                     self._call_off = self._clock.at(due, self._look)
+                    if self._stopped:
+                        # By a signal handler, in between.
+                        self.stop()
         try:
             message = next(messages)
         finally:

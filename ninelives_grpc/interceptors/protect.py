@@ -89,12 +89,16 @@ def future(stack: Stack, plan: Plan, call: Call, begin: Callable[[Execution], An
 def result_of_future(started: Any) -> Any:
     """Wait for what `future` has started, and return the response, or raise as blocking calls do.
 
-    These raise an `RpcError` when the server ends a call with the code CANCELLED.
+    These raise an `RpcError` when the server ends a call with the code CANCELLED, and are over when
+    a signal handler raises.
     """
     try:
         return started.result()
     except grpc.FutureCancelledError:
         raise started from None
+    except BaseException:
+        started.cancel()
+        raise
 
 
 def on_thread_of_grpc() -> bool:

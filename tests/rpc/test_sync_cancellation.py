@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from grpc import StatusCode
+
+from tests.waiting import until
 
 from . import pairs
 from .backend import PATIENCE, STALL, Backend, Play, RpcKind
@@ -58,10 +61,14 @@ def on_signal() -> Iterator[Callable[[Callable[[], object]], None]]:
 
 
 def _send_signal(backend: Backend) -> None:
-    """Send the signal once a handler has stalled."""
+    """Send the signal once a handler has stalled, and the main thread waits for it.
+
+    Before that it is anywhere in gRPC, which does not bear that something is raised in its midst.
+    """
     backend.wait_until_stalled()
     ident = threading.main_thread().ident
     assert ident is not None
+    until(lambda: sys._current_frames()[ident].f_code.co_name in {"_blocking", "wait"})
     signal.pthread_kill(ident, signal.SIGUSR1)
 
 
