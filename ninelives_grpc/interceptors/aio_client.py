@@ -76,13 +76,17 @@ class Adapter:
             replay = AioReplay(request, call, asyncio.get_running_loop())
 
         async def begin(row: Execution, now: float) -> Any:
-            told = aio.ClientCallDetails(
-                details.method,
-                time_left(row, now),
-                aio_metadata(call),
-                details.credentials,
-                details.wait_for_ready,
-            )
+            told = details
+            same = call.attempts == 1 and call.metadata is details.metadata
+            if not same or row.deadline is not None:
+                # Otherwise there may be more in it, of an interceptor above.
+                told = aio.ClientCallDetails(
+                    details.method,
+                    time_left(row, now),
+                    aio_metadata(call),
+                    details.credentials,
+                    details.wait_for_ready,
+                )
             messages = request if replay is None else replay.attempt()
             attempt = await continuation(told, messages)
             if replay is not None:

@@ -233,3 +233,33 @@ def test_server_interceptors_stand_before_or_after_ours(
         counts["UNAUTHENTICATED", "success"] = 1
     leaks.eventually(lambda: leaks.counted(stack) == sum(counts.values()), str)
     assert leaks.results(stack) == counts
+
+
+@pytest.mark.parametrize("ours", [False, True])
+async def test_what_an_interceptor_above_adds_to_the_details_arrives_below(
+    ours: bool, target: str, new_stack: Callable[..., Stack]
+) -> None:
+    class More(grpc.aio.ClientCallDetails):  # type: ignore[misc]
+        """Details of an interceptor that has more to say."""
+
+        tenant: str
+
+    seen: list[object] = []
+
+    class Above(grpc.aio.UnaryUnaryClientInterceptor):
+        async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:  # type: ignore[override]
+            told = More(*details)
+            told.tenant = "t1"
+            return await continuation(told, request)
+
+    class Below(grpc.aio.UnaryUnaryClientInterceptor):
+        async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:  # type: ignore[override]
+            seen.append(getattr(details, "tenant", None))
+            return await continuation(details, request)
+
+    between = ninelives_aio.client_interceptors(new_stack(Bulkhead(8))) if ours else []
+    chain = [Above(), *between, Below()]
+    async with grpc.aio.insecure_channel(target, interceptors=chain) as channel:
+        assert await channel.unary_unary(RpcKind.UNARY_UNARY.path)(b"a") == b"a"
+
+    assert seen == ["t1"]
