@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Tell = Callable[["Side"], Awaitable[Any]]
     Both = Callable[..., Awaitable[tuple[Any, Any]]]
 
-STACKS = idle.CLIENT
+STACKS = {name: idle.CLIENT[name] for name in idle.USUAL}
 WAYS = ("wrap", "interceptor")
 every_kind = pytest.mark.parametrize("kind", RpcKind)
 unary_responses = pytest.mark.parametrize("kind", [RpcKind.UNARY_UNARY, RpcKind.STREAM_UNARY])

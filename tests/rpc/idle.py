@@ -34,6 +34,8 @@ CLIENT: Mapping[str, Callable[[], Any]] = {
     ),
 }
 """For clients."""
+USUAL = ("one-attempt", "timeout-retry", "hedge")
+"""Those that differ in how a call is followed; `fallback` is followed as a retry is."""
 SERVER: Mapping[str, Callable[[], Any]] = {
     "gates": lambda: (
         Timeout(60.0)

@@ -60,7 +60,7 @@ every_kind = pytest.mark.parametrize("kind", RpcKind)
 request_streams = pytest.mark.parametrize("kind", [RpcKind.STREAM_UNARY, RpcKind.STREAM_STREAM])
 response_streams = pytest.mark.parametrize("kind", [RpcKind.UNARY_STREAM, RpcKind.STREAM_STREAM])
 unary_responses = pytest.mark.parametrize("kind", [RpcKind.UNARY_UNARY, RpcKind.STREAM_UNARY])
-stacks = idle.stacks()
+stacks = idle.stacks(*idle.USUAL)
 one_attempt = idle.stacks("one-attempt")
 
 

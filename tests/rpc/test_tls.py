@@ -71,7 +71,7 @@ def _nothing_left() -> None:
 
 @every_kind
 @every_way
-@idle.stacks()
+@idle.stacks("one-attempt", "hedge")
 @pytest.mark.parametrize("who", ["trusted", "strange"])
 def test_certificates_decide_as_on_a_bare_channel(
     kind: RpcKind,
@@ -110,7 +110,7 @@ def test_certificates_decide_as_on_a_bare_channel(
 
 @every_kind
 @every_way
-@idle.stacks()
+@idle.stacks("one-attempt", "hedge")
 async def test_certificates_are_used_under_asyncio(
     kind: RpcKind,
     way: str,
