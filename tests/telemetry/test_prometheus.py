@@ -9,6 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 
 import grpc
 import pytest
@@ -145,6 +146,9 @@ def asked(address, path, **arguments):
         with urllib.request.urlopen(url, timeout=10) as response:
             return json.load(response)["data"]
     except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
+            # It has not read its files yet.
+            return {}
         raise AssertionError(error.read().decode()) from None
     except OSError:
         return {}
