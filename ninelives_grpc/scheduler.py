@@ -42,14 +42,15 @@ class Scheduler:
     def later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
         """Call a function after so many seconds; it must not block. Returns how to call it off."""
         with self._changed:
-            entry = (time.monotonic() + seconds, next(self._numbers), function)
-            heapq.heappush(self._due, entry)
             if self._thread is None:
+                # First, as a signal handler may raise here, and nobody could call the entry off.
                 self._thread = threading.Thread(
                     target=self._run, name="ninelives-scheduler", daemon=True
                 )
                 self._thread.start()
-            elif self._due[0] is entry:
+            entry = (time.monotonic() + seconds, next(self._numbers), function)
+            heapq.heappush(self._due, entry)
+            if self._due[0] is entry:
                 self._changed.notify()
 
         def call_off() -> None:

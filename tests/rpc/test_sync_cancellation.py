@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,7 @@ from .pairs import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
 channels = pytest.fixture(pairs.connect)
 HALF_WAY = Play(messages=2, stalls=True)
@@ -48,28 +48,50 @@ class Interrupt(Exception):
     """What a signal handler raises."""
 
 
-@pytest.fixture
-def on_signal() -> Iterator[Callable[[Callable[[], object]], None]]:
-    """Set what is done in the main thread, wherever it is, when the signal comes."""
-    before = signal.getsignal(signal.SIGUSR1)
+class Signals:
+    """Has something done in the main thread while that waits for a call, by a signal.
 
-    def set_to(work: Callable[[], object]) -> None:
-        signal.signal(signal.SIGUSR1, lambda *_: work())
-
-    yield set_to
-    signal.signal(signal.SIGUSR1, before)
-
-
-def _send_signal(backend: Backend) -> None:
-    """Send the signal once a handler has stalled, and the main thread waits for it.
-
-    Before that it is anywhere in gRPC, which does not bear that something is raised in its midst.
+    Elsewhere it is in the midst of gRPC, or of a lock, which do not bear that something is raised
+    there: what is locked then stays so, and a later test waits for it.
     """
-    backend.wait_until_stalled()
-    ident = threading.main_thread().ident
-    assert ident is not None
-    until(lambda: sys._current_frames()[ident].f_code.co_name in {"_blocking", "wait"})
-    signal.pthread_kill(ident, signal.SIGUSR1)
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self._work: Callable[[], object] = str
+
+    def does(self, work: Callable[[], object]) -> None:
+        """Set what is done when the next signal comes."""
+        self._done.clear()
+        self._work = work
+
+    def send(self, backend: Backend) -> None:
+        """Send the signal, once a handler has stalled, until the work was done."""
+        backend.wait_until_stalled()
+        ident = threading.main_thread().ident
+        assert ident is not None
+
+        def sent() -> bool:
+            signal.pthread_kill(ident, signal.SIGUSR1)
+            # gRPC looks for signals every 0.2 s, and begins anew to wait with each.
+            return self._done.wait(1.0)
+
+        until(sent)
+
+    def handle(self, _: int, frame: FrameType | None) -> None:
+        """Do the work, if the main thread waits; else the signal comes again."""
+        waits = frame is not None and frame.f_code.co_name in {"_blocking", "wait"}
+        if waits and not self._done.is_set():
+            self._done.set()
+            self._work()
+
+
+@pytest.fixture
+def signals() -> Iterator[Signals]:
+    """Take the signal for the time of a test."""
+    taken = Signals()
+    before = signal.signal(signal.SIGUSR1, taken.handle)
+    yield taken
+    signal.signal(signal.SIGUSR1, before)
 
 
 @every_way
@@ -205,16 +227,16 @@ def test_request_iterator_cancels_its_own_call(kind: RpcKind, channels: Any) -> 
 @every_kind
 @stacks
 def test_signal_handler_cancels_the_call_that_the_main_thread_waits_for(
-    kind: RpcKind, channels: Any, backend: Backend, on_signal: Any
+    kind: RpcKind, channels: Any, backend: Backend, signals: Signals
 ) -> None:
     stories = []
     for channel in channels():
         backend.visits.clear()
         backend.plays(STALL)
         call = start(channel, kind)
-        on_signal(call.cancel)
+        signals.does(call.cancel)
         with ThreadPoolExecutor(1) as threads:
-            threads.submit(_send_signal, backend)
+            threads.submit(signals.send, backend)
 
             stories.append([told(take, call, kind), call.code()])
         backend.wait_until_gone()
@@ -228,18 +250,18 @@ def test_signal_handler_cancels_the_call_that_the_main_thread_waits_for(
 @stacks
 @pytest.mark.parametrize("style", ["__call__", "with_call"])
 def test_what_a_signal_handler_raises_ends_the_call_that_blocks(
-    kind: RpcKind, style: str, channels: Any, backend: Backend, on_signal: Any
+    kind: RpcKind, style: str, channels: Any, backend: Backend, signals: Signals
 ) -> None:
     def interrupt() -> None:
         raise Interrupt
 
-    on_signal(interrupt)
     for channel in channels():
+        signals.does(interrupt)
         backend.visits.clear()
         backend.plays(STALL)
         with ThreadPoolExecutor(1) as threads:
             # The server has stalled: the main thread waits inside the call.
-            threads.submit(_send_signal, backend)
+            threads.submit(signals.send, backend)
 
             with pytest.raises(Interrupt):
                 getattr(method_of(channel, kind), style)(requests_of(kind))
