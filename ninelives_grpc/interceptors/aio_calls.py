@@ -50,8 +50,7 @@ class ProtectedAioCall:
         driver = self._driver
         if not driver.finished or driver.execution.outcome.code is not Code.CANCELLED:
             return False
-        error = driver.execution.outcome.error
-        return error is None or isinstance(error, AioRpcError | asyncio.CancelledError)
+        return self._raised() is None
 
     def done(self) -> bool:
         """Tell whether it is over."""
@@ -144,10 +143,14 @@ class ProtectedAioCall:
 
         It raises the same whatever it is asked.
         """
-        error, attempt = self._driver.execution.outcome.error, self._driver.attempt
-        if error is None or isinstance(error, AioRpcError | asyncio.CancelledError):
-            return None
-        return attempt if hasattr(attempt, "_interceptors_task") else None
+        attempt = self._driver.attempt
+        raises = self._raised() is not None and hasattr(attempt, "_interceptors_task")
+        return attempt if raises else None
+
+    def _raised(self) -> BaseException | None:
+        """Return what was raised in place of a call, or by the application in a policy, or None."""
+        error = self._driver.execution.outcome.error
+        return None if isinstance(error, AioRpcError | asyncio.CancelledError) else error
 
     async def _raise_if_failed(self) -> None:
         outcome = await self._driver.wait()
@@ -159,14 +162,10 @@ class ProtectedAioCall:
 
     def _cancelled_here(self) -> bool:
         """Tell whether it was the application that cancelled it, and not the server."""
-        outcome = self._driver.execution.outcome
-        if outcome.code is not Code.CANCELLED:
+        if not self.cancelled():
             return False
-        error = outcome.error
-        if isinstance(error, AioRpcError):
-            return error.details() == _CANCELLED_HERE
-        # Any other error is why there was no call, or a function of the application's that failed.
-        return error is None or isinstance(error, asyncio.CancelledError)
+        error = self._driver.execution.outcome.error
+        return not isinstance(error, AioRpcError) or error.details() == _CANCELLED_HERE
 
     def __repr__(self) -> str:
         """Show how it ended, or that it has not."""

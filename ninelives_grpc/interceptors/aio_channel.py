@@ -183,10 +183,7 @@ class ProtectedMethod:
         watch = AioWatch(self.stack, execution, streaming=self.passed is not None)
         if self.passed is not None:
             return self.passed(started, watch, self._loop)
-        if sure:
-            started.add_done_callback(watch.ended)
-        else:
-            hear_of_end(started, watch.ended)
+        hear_of_end(started, watch.ended, sure=sure)
         return started
 
     def _on(self, target: Any) -> Any:

@@ -107,10 +107,7 @@ class AioDriver:
             due = self.execution.current().next_branch
             if due is not None:
                 self._call_off = self.stack.clock.wait_in_loop(self.loop, due, self._branch_due)
-        if sure and branch is None:
-            attempt.add_done_callback(self.first_ended)
-        else:
-            hear_of_end(attempt, self.first_ended)
+        hear_of_end(attempt, self.first_ended, sure=sure and branch is None)
 
     def cancel(self) -> bool:
         """End the call now; False when it is already over."""

@@ -34,17 +34,19 @@ class NeverStarted:
         return False
 
 
-def hear_of_end(call: Any, ended: Callable[[Any], None]) -> None:
+def hear_of_end(call: Any, ended: Callable[[Any], None], *, sure: bool = False) -> None:
     """Call back with a call object at its end, or with `NeverStarted`; at once if that has passed.
 
-    It may come twice. Where a call is sure to start, `add_done_callback` will do: to watch the
-    start costs as much as a small policy.
+    It may come twice. The start of a call that is `sure` to start is not watched: that costs as
+    much as a small policy.
     """
     try:
         call.add_done_callback(ended)
     except NotImplementedError:
         # An interceptor answered by itself: gRPC has an object for that, which is over.
         ended(call)
+        return
+    if sure:
         return
     for name in _STARTS:
         start: asyncio.Task[Any] | None = getattr(call, name, None)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field
 from starlette.exceptions import HTTPException
@@ -24,7 +25,7 @@ from ninelives_control.transports.rest_openapi import described
 from ninelives_control.watch import WatchEvents, follow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from pydantic import BaseModel
     from starlette.requests import Request
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ninelives_control.router import Dispatcher
     from ninelives_control.watch import Watched
 
+T = TypeVar("T")
 _NAME = "rest"
 _HEARTBEAT = 15.0
 """Seconds of silence after which a stream of events says that it is still there."""
@@ -89,13 +91,7 @@ class RestEndpoint:
     async def describe(self, request: Request) -> Response:
         """Return the description of all of this."""
         try:
-            found = await asyncio.to_thread(
-                self._dispatcher.run,
-                self._describe,
-                {},
-                caller=caller_of(request.scope),
-                transport=_NAME,
-            )
+            found = await _asking(request, self._dispatcher.run, self._describe, {})
         except CommandError as error:
             return problem_of(error)
         assert isinstance(found, Description)
@@ -122,10 +118,12 @@ class RestEndpoint:
         commands = self._dispatcher.commands
         model = commands.get(name).arguments if name in commands else Describe
         try:
-            result = await self._execute(name, _asked(model, request), request)
+            asked = _asked(model, request)
+            result = await _asking(request, self._dispatcher.execute, name, asked)
         except CommandError as error:
             return problem_of(error)
-        body, tag = _body(result), _tag(result)
+        body = _body(result)
+        tag = _tag(result, body)
         wanted = {each.strip() for each in request.headers.get("If-None-Match", "").split(",")}
         headers = {"ETag": tag, "Cache-Control": "no-cache"}
         if tag in wanted or "*" in wanted:
@@ -141,25 +139,15 @@ class RestEndpoint:
             if match is not None:
                 self._match(name, match, arguments)
         except CommandError as error:
-            refused = await asyncio.to_thread(
-                self._dispatcher.refuse,
-                name,
-                arguments,
-                error,
-                caller=caller_of(request.scope),
-                transport=_NAME,
-            )
-            return problem_of(refused)
+            refuse = self._dispatcher.refuse
+            return problem_of(await _asking(request, refuse, name, arguments, error))
         try:
-            result = await self._execute(name, arguments, request)
+            result = await _asking(request, self._dispatcher.execute, name, arguments)
         except CommandError as error:
-            answer = problem_of(error)
-            if match is not None and error.code is Code.CONFLICT:
-                return problem_of(error, status=412)
-            return answer
-        return Response(
-            _body(result), headers={"ETag": _tag(result)}, media_type="application/json"
-        )
+            lost = match is not None and error.code is Code.CONFLICT
+            return problem_of(error, 412 if lost else None)
+        body = _body(result)
+        return Response(body, headers={"ETag": _tag(result, body)}, media_type="application/json")
 
     def _match(self, name: str, match: str, arguments: dict[str, object]) -> None:
         """Take the revision of `If-Match` for the one that is expected."""
@@ -175,19 +163,14 @@ class RestEndpoint:
             msg = f"If-Match and {_REVISION} differ; send one of them"
             raise CommandError(Code.INVALID_ARGUMENT, msg, field=_REVISION)
 
-    async def _execute(
-        self, name: str, arguments: dict[str, object], request: Request
-    ) -> BaseModel:
-        return await asyncio.to_thread(
-            self._dispatcher.execute,
-            name,
-            arguments,
-            caller=caller_of(request.scope),
-            transport=_NAME,
-        )
-
     def _document(self, _arguments: Describe, context: Context) -> Description:
         return Description(document=json.dumps(described(context.commands)))
+
+
+async def _asking(request: Request, function: Callable[..., T], *args: Any) -> T:
+    """Call a function of the dispatcher for whoever made a request."""
+    caller = caller_of(request.scope)
+    return await asyncio.to_thread(function, *args, caller=caller, transport=_NAME)
 
 
 def _parsed(body: bytes) -> dict[str, object]:
@@ -209,11 +192,11 @@ def _refused(word: str) -> None:
 
 def _asked(model: type[BaseModel], request: Request) -> dict[str, object]:
     """Read arguments off a query: texts as they are, and everything else as JSON."""
-    properties = model.model_json_schema().get("properties", {})
+    types = _types(model)
     asked: dict[str, object] = {}
     for name in request.query_params:
         given = request.query_params.getlist(name)
-        kinds = _kinds(properties.get(name, {}))
+        kinds = types.get(name, set())
         if "array" in kinds or len(given) > 1:
             asked[name] = list(given)
         elif "string" in kinds or not kinds:
@@ -221,6 +204,13 @@ def _asked(model: type[BaseModel], request: Request) -> dict[str, object]:
         else:
             asked[name] = _plain(given[0])
     return asked
+
+
+@lru_cache(maxsize=1000)
+def _types(model: type[BaseModel]) -> dict[str, set[str]]:
+    """Return the types that each argument allows."""
+    properties = model.model_json_schema().get("properties", {})
+    return {name: _kinds(schema) for name, schema in properties.items()}
 
 
 def _kinds(schema: dict[str, Any]) -> set[str]:
@@ -243,12 +233,12 @@ def _body(result: BaseModel) -> bytes:
     return result.model_dump_json().encode()
 
 
-def _tag(result: BaseModel) -> str:
+def _tag(result: BaseModel, body: bytes) -> str:
     """Return the entity tag of a result: its revision, or what its content comes to."""
     revision = getattr(result, "revision", None)
     if isinstance(revision, int):
         return f'"{revision}"'
-    return f'W/"{hashlib.sha256(_body(result)).hexdigest()[:16]}"'
+    return f'W/"{hashlib.sha256(body).hexdigest()[:16]}"'
 
 
 async def _streamed(first: Watched, rest: AsyncGenerator[Watched]) -> AsyncGenerator[bytes]:
