@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ninelives_grpc.interceptors.served_stream import ServedStream, lost
 from ninelives_grpc.interceptors.server import unary_response
@@ -37,12 +38,14 @@ def threaded_stream(
 ) -> Callable[[Any, Any], Iterator[Any]]:
     """Protect a plain function with a response stream."""
 
-    def steps(request: Any, context: ThreadContext) -> Iterator[Any]:
-        yield from ThreadedStream(behaviour, stack, method, request, context)
+    def steps(request: Any, context: StreamContext) -> Iterator[Any]:
+        # Ended by us, it ends with what was set.
+        with contextlib.suppress(_EndedInTurnError):
+            yield from ThreadedStream(behaviour, stack, method, request, context)
 
     def protected(request: Any, context: Any) -> Iterator[Any]:
         # gRPC calls this in the loop, and runs the steps of what it returns in a thread.
-        return steps(request, ThreadContext(context, asyncio.current_task()))
+        return steps(request, StreamContext(context, asyncio.current_task()))
 
     return protected
 
@@ -139,3 +142,21 @@ class ThreadContext:
     def __getattr__(self, name: str) -> Any:
         """Show everything else of gRPC's context."""
         return getattr(self._context, name)
+
+
+class StreamContext(ThreadContext):
+    """The same for a response stream."""
+
+    def end_in_turn(self, code: Any, details: str) -> NoReturn:
+        """End the call with a code after the messages that are on their way.
+
+        `abort` sends the code at once, from another task than that which sends the messages; should
+        one be under way, gRPC refuses the code, and the client waits for its deadline.
+        """
+        self.set_code(code)
+        self._context.set_details(details)
+        raise _EndedInTurnError
+
+
+class _EndedInTurnError(Exception):
+    """Ends a response stream; never leaves this module."""

@@ -187,8 +187,13 @@ def refuse(refusal: Refusal, context: Any) -> NoReturn:
     """End a sync call that one of our policies refused, telling the client when to come back."""
     if refusal.retry_after is not None:
         context.set_trailing_metadata(pushback_metadata(refusal.retry_after))
-    context.abort(refusal.code, refusal.details)
-    raise AssertionError  # `abort` has raised
+    _end(context, refusal.code, refusal.details)
+
+
+def _end(context: Any, code: grpc.StatusCode, details: str | None) -> NoReturn:
+    """End a sync call with an error of ours."""
+    getattr(context, "end_in_turn", context.abort)(code, details)
+    raise AssertionError  # either has raised
 
 
 def result_of(execution: Execution, stack: Stack, context: Any) -> object:
@@ -202,7 +207,7 @@ def result_of(execution: Execution, stack: Stack, context: Any) -> object:
     ours = made_here(outcome, stack)
     del execution.outcome, outcome
     if isinstance(error, LocalError) and ours:
-        context.abort(error.code(), error.details())
+        _end(context, error.code(), error.details())
     try:
         raise error
     finally:

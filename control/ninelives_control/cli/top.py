@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     Ask = Callable[[], Mapping[str, Any]]
 
 _RIGHT = {"calls/s", "success", "backend", "refused", "retries", "p50 ms", "p99 ms"}
+_SLICE = 0.1
+"""Seconds after which it looks whether the user has had enough."""
 
 
 @click.command("top")
@@ -79,15 +82,26 @@ def _live(ask: Ask, interval: float) -> None:
     """Redraw until the user has enough."""
     from rich.live import Live  # noqa: PLC0415 - only where there is a terminal
 
+    enough = False
+
+    def end(*_: object) -> None:
+        nonlocal enough
+        enough = True
+
     found = ask()
-    with Live(_table(found), auto_refresh=False, screen=True) as live:
-        try:
-            while True:
+    # Raised in the midst of gRPC, KeyboardInterrupt may be lost there, or leave a lock behind.
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        with Live(_table(found), auto_refresh=False, screen=True) as live:
+            while not enough:
                 live.update(_table(found), refresh=True)
-                time.sleep(interval)
-                found = ask()
-        except KeyboardInterrupt:
-            return
+                redrawn = time.monotonic()
+                while not enough and time.monotonic() < redrawn + interval:
+                    time.sleep(min(_SLICE, interval))
+                if not enough:
+                    found = ask()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _table(metrics: Mapping[str, Any]) -> Table:
