@@ -166,12 +166,19 @@ class Command(Generic[A, R]):
 
 
 class CommandTable:
-    """All commands by name; applications may add theirs at any time."""
+    """All commands by name; applications may add and remove theirs at any time.
+
+    Attributes:
+        revision: How often it has changed: what is derived from it can be kept as long as this is
+            the same.
+    """
 
     def __init__(self, commands: Sequence[Command[Any, Any]] = ()) -> None:
         """Start with these."""
         self._commands: dict[str, Command[Any, Any]] = {}
+        self._subscribers: tuple[Callable[[], None], ...] = ()
         self._lock = threading.Lock()
+        self.revision = 0
         for entry in commands:
             self.add(entry)
 
@@ -185,9 +192,49 @@ class CommandTable:
             if entry.name in self._commands:
                 msg = "is there already; take another name"
                 raise ConfigError(msg, path=f"command {entry.name!r}")
-            # A new dictionary: whoever goes through the old one is not disturbed.
-            self._commands = {**self._commands, entry.name: entry}
+            self._become({**self._commands, entry.name: entry})
+        self._tell()
         return entry
+
+    def remove(self, name: str) -> None:
+        """Forget a command; one that runs goes on.
+
+        Raises:
+            UnknownNameError: There is none of that name; suggests the nearest.
+        """
+        with self._lock:
+            if name not in self._commands:
+                raise UnknownNameError("command", name, self._commands)
+            self._become({key: entry for key, entry in self._commands.items() if key != name})
+        self._tell()
+
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback()` after each change, in the thread that made it; returns how to end it.
+
+        It must not block and must not raise.
+        """
+        # Not the callback itself, which may be given twice.
+        def notify() -> None:
+            callback()
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._subscribers = tuple(
+                    other for other in self._subscribers if other is not notify
+                )
+
+        with self._lock:
+            self._subscribers = (*self._subscribers, notify)
+        return unsubscribe
+
+    def _become(self, commands: dict[str, Command[Any, Any]]) -> None:
+        # A new dictionary: whoever goes through the old one is not disturbed.
+        self._commands = commands
+        self.revision += 1
+
+    def _tell(self) -> None:
+        for notify in self._subscribers:
+            notify()
 
     def command(
         self,

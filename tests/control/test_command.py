@@ -18,7 +18,7 @@ from ninelives_control.command import (
 from ninelives_control.commands import BUILT_IN
 from ninelives_control.errors import Code, CommandError
 from ninelives_control.model import Arguments, NamedValue, Result
-from ninelives_grpc.errors import ConfigError
+from ninelives_grpc.errors import ConfigError, UnknownNameError
 
 
 class Drain(Arguments):
@@ -185,6 +185,34 @@ def test_a_name_can_be_taken_once_only(commands):
 
     with pytest.raises(ConfigError, match="'drain': is there already"):
         commands.add(drain)
+
+
+def test_a_command_is_removed_while_others_look_through_them(commands):
+    commands.add(drain)
+    commands.add(drain)
+    going_through = iter(commands)
+
+    commands.remove("drain")
+
+    assert "drain" in [entry.name for entry in going_through]
+    assert "drain" not in commands
+    with pytest.raises(UnknownNameError, match="no command 'drain'"):
+        commands.remove("drain")
+
+
+def test_who_subscribes_hears_of_every_change_and_of_none_that_failed(commands):
+    heard = []
+    unsubscribe = commands.subscribe(lambda: heard.append(commands.revision))
+    first = commands.revision
+
+    commands.add(drain)
+    with pytest.raises(ConfigError):
+        commands.add(drain)
+    commands.remove("drain")
+    unsubscribe()
+    commands.add(drain)
+
+    assert heard == [first + 1, first + 2]
 
 
 def test_an_unknown_command_is_answered_with_the_nearest(commands):
