@@ -189,14 +189,13 @@ def test_a_name_can_be_taken_once_only(commands):
 
 def test_a_command_is_removed_while_others_look_through_them(commands):
     commands.add(drain)
-    commands.add(drain)
     going_through = iter(commands)
 
     commands.remove("drain")
 
     assert "drain" in [entry.name for entry in going_through]
     assert "drain" not in commands
-    with pytest.raises(UnknownNameError, match="no command 'drain'"):
+    with pytest.raises(UnknownNameError, match="no command named 'drain'"):
         commands.remove("drain")
 
 
