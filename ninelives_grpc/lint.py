@@ -6,6 +6,7 @@ values that hold now.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -22,10 +23,10 @@ from ninelives_grpc.policies.timeout import Timeout
 from ninelives_grpc.stacks.leaves import FallbackLeaf, RespondLeaf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from ninelives_grpc.policies.budget import BudgetFlow
-    from ninelives_grpc.policies.policy import Live
+    from ninelives_grpc.policies.policy import Live, Policy
     from ninelives_grpc.stacks.plan import Plan
 
     Way = tuple[Live[Any], ...]
@@ -53,20 +54,44 @@ class Finding:
         return f"{self.path}: {self.message}; {self.fix} [{self.rule}]"
 
 
-def findings(plan: Plan, methods: Collection[str] = ()) -> list[Finding]:
+def findings(
+    plan: Plan, methods: Collection[str] = (), instead: Mapping[str, Policy] | None = None
+) -> list[Finding]:
     """Return what is found on all ways through a plan, each once.
 
     Args:
         plan: The plan of a stack.
         methods: What was called lately.
+        instead: Snapshots to look at in place of those that hold now, by `stack/policy`.
     """
     found: dict[Finding, None] = {}
-    for way in _ways(plan, ()):
+    as_if = _AsIf(instead or {})
+    for real in _ways(plan, ()):
+        way = tuple(as_if(live) for live in real)
         for rule in RULES:
             found |= dict.fromkeys(rule(way))
         found |= dict.fromkeys(hedge_not_idempotent(way, methods))
-    found |= dict.fromkeys(_fallbacks(plan))
+    found |= dict.fromkeys(_fallbacks(plan, as_if))
     return list(found)
+
+
+class _AsIf:
+    """Shows running policies as if they had other snapshots."""
+
+    def __init__(self, instead: Mapping[str, Policy]) -> None:
+        self._instead = instead
+
+    def __call__(self, live: Any) -> Any:
+        snapshot = self._instead.get(live.path)
+        budget = getattr(live, "budget", None)
+        shown = budget and self(budget)
+        if snapshot is None and shown is budget:
+            return live
+        seen = copy.copy(live)
+        seen.policy = live.policy if snapshot is None else snapshot
+        if shown is not budget:
+            seen.budget = shown
+        return seen
 
 
 def _ways(plan: Plan, outer: Way) -> Iterator[Way]:
@@ -221,13 +246,13 @@ RULES: tuple[Callable[[Way], Iterator[Finding]], ...] = (
 """What is looked for on each way by its policies alone."""
 
 
-def _fallbacks(plan: Plan) -> Iterator[Finding]:
+def _fallbacks(plan: Plan, as_if: _AsIf) -> Iterator[Finding]:
     """Find sides of a `|` whose turn never comes."""
     leaf = plan.leaf
     if leaf is None:
         return
     for inner in leaf.plans:
-        yield from _fallbacks(inner)
+        yield from _fallbacks(inner, as_if)
     if not isinstance(leaf, FallbackLeaf):
         return
     path = f"{leaf._address.stack}/{leaf._address.policy}"
@@ -240,7 +265,7 @@ def _fallbacks(plan: Plan) -> Iterator[Finding]:
             "and what follows it is never asked",
             fix="put the local answer last",
         )
-    elif leaf._budget is not None and _penniless(leaf._budget):
+    elif leaf._budget is not None and _penniless(as_if(leaf._budget)):
         yield Finding(
             rule="fallback-never-runs",
             path=path,

@@ -6,15 +6,16 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
+from ninelives_grpc.changing import Wanted, change_all
 from ninelives_grpc.errors import UnknownNameError
 from ninelives_grpc.forking import afresh_in_children
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from opentelemetry.metrics import MeterProvider
 
-    from ninelives_grpc.parameters import Adaptive
+    from ninelives_grpc.parameters import Adaptive, Change
     from ninelives_grpc.policies.policy import Live
     from ninelives_grpc.sinks.sink import Sink
     from ninelives_grpc.stacks.stack import Stack
@@ -30,6 +31,7 @@ class Registry:
         self._meter_provider = meter_provider
         self._stacks: dict[str, Stack] = {}
         self._sinks: tuple[Sink, ...] = ()
+        self._subscribers: tuple[Callable[[Stack], None], ...] = ()
         self._lock = threading.Lock()
         afresh_in_children(self)
 
@@ -59,6 +61,23 @@ class Registry:
             )
         for sink in sinks:
             stack.attach(sink)
+        for callback in self._subscribers:
+            callback(stack)
+
+    def subscribe(self, callback: Callable[[Stack], None]) -> Callable[[], None]:
+        """Call `callback(stack)` for each stack that is taken in; returns how to end it.
+
+        It is called in the thread that makes the stack, before that is used, and must not raise.
+        """
+        with self._lock:
+            self._subscribers = (*self._subscribers, callback)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                kept = [other for other in self._subscribers if other is not callback]
+                self._subscribers = tuple(kept)
+
+        return unsubscribe
 
     def remove(self, name: str) -> None:
         """Forget a stack; it goes on working."""
@@ -109,6 +128,53 @@ class Registry:
         """
         policy, _, name = path.rpartition("/")
         return self.policy(policy).parameter(name)
+
+    def change(
+        self,
+        values: Mapping[str, object],
+        *,
+        expected_revisions: Mapping[str, int] | None = None,
+        dry_run: bool = False,
+        by: str = "",
+        reason: str = "",
+        first: Callable[[Sequence[Change]], None] | None = None,
+    ) -> list[Change]:
+        """Change parameters of any policies: all of them, or none; see `change_all`.
+
+        Args:
+            values: The new values by address, `stack/policy/parameter`.
+            expected_revisions: Change only if these policies are still at these revisions, by
+                `stack/policy`.
+            dry_run: Validate, and change nothing.
+            by: Who asks, for the events.
+            reason: Why, for the events.
+            first: Called when all is valid and before anything holds: what it raises calls all off.
+
+        Raises:
+            ConfigError: A value is not allowed.
+            RevisionError: A policy is not at the expected revision any more.
+            UnknownNameError: There is no such parameter.
+        """
+        expected = expected_revisions or {}
+        wanted = [
+            Wanted(live=live, values=inner, expected_revision=expected.get(live.path))
+            for live, inner in self.by_policy(values)
+        ]
+        return change_all(wanted, dry_run=dry_run, by=by, reason=reason, first=first)
+
+    def by_policy(self, values: Mapping[str, object]) -> list[tuple[Live[Any], dict[str, object]]]:
+        """Return values that are known by address as values by name for each running policy.
+
+        Raises:
+            UnknownNameError: There is no such parameter.
+        """
+        found: dict[int, tuple[Live[Any], dict[str, object]]] = {}
+        for path, value in values.items():
+            policy, _, name = path.rpartition("/")
+            live = self.policy(policy)
+            live.parameter(name)
+            found.setdefault(id(live), (live, {}))[1][name] = value
+        return list(found.values())
 
     def __iter__(self) -> Iterator[Stack]:
         """Go through the stacks, by name."""

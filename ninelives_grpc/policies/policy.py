@@ -13,7 +13,8 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from ninelives_grpc import parameters
-from ninelives_grpc.errors import ConfigError, RevisionError, UnknownNameError
+from ninelives_grpc.changing import Wanted, change_all
+from ninelives_grpc.errors import ConfigError, UnknownNameError
 from ninelives_grpc.events import ParameterChanged
 from ninelives_grpc.forking import afresh_in_children
 from ninelives_grpc.naming import snake_case
@@ -122,6 +123,7 @@ class Live(Generic[P]):
         declared: The snapshot it started with.
         name: Its name in the stack.
         revision: How often the snapshot was swapped, starting with 1.
+        changing: Held while it is swapped.
     """
 
     role: ClassVar[Role]
@@ -137,14 +139,14 @@ class Live(Generic[P]):
         self._count = address.emitter.counter_of(address.policy)
         self._now = address.now
         self._lock = threading.Lock()
-        self._change_lock = threading.Lock()
+        self.changing = threading.Lock()
         self._subscribers: dict[str, list[Callable[[Any], None]]] = {}
         afresh_in_children(self)
 
     def start_afresh(self) -> None:
         """Make new locks, and forget calls under way: a forked child has none of their threads."""
         self._lock = threading.Lock()
-        self._change_lock = threading.Lock()
+        self.changing = threading.Lock()
 
     @property
     def follows_messages(self) -> bool:
@@ -181,40 +183,21 @@ class Live(Generic[P]):
         by: str = "",
         reason: str = "",
     ) -> list[Change]:
-        """Swap the snapshot for one with other values; all of them, or none.
-
-        State is kept. Calls that run go on with the snapshot that they started with.
+        """Swap the snapshot for one with other values, see `change_all`; state is kept.
 
         Raises:
             ConfigError: A value is not allowed.
             RevisionError: The snapshot is not the expected one any more.
         """
-        for name in values:
-            self.parameter(name)
-        with self._change_lock:
-            if expected_revision is not None and expected_revision != self.revision:
-                raise RevisionError(self.path, expected_revision, self.revision)
-            old = self.policy
-            new = self._replaced(values)
-            changes = [
-                Change(
-                    path=f"{self.path}/{name}",
-                    old=getattr(old, name),
-                    new=getattr(new, name),
-                    revision=self.revision + (not dry_run),
-                )
-                for name in values
-            ]
-            if dry_run:
-                return changes
-            self.policy = new
-            self.revision += 1
-            self.adopt(old)
-        for change in changes:
-            self._announce(change, by, reason)
-        return changes
+        wanted = Wanted(live=self, values=values, expected_revision=expected_revision)
+        return change_all([wanted], dry_run=dry_run, by=by, reason=reason)
 
-    def _replaced(self, values: Mapping[str, object]) -> P:
+    def with_values(self, values: Mapping[str, object]) -> P:
+        """Return the snapshot with other values.
+
+        Raises:
+            ConfigError: A value is not allowed.
+        """
         try:
             return dataclasses.replace(self.policy, **values)  # type: ignore[arg-type]
         except ConfigError as error:
@@ -222,17 +205,14 @@ class Live(Generic[P]):
             path = f"{self.path}/{field}" if field else self.path
             raise ConfigError(error.message, path=path) from None
 
-    def _about(self, call: Call, now: float) -> dict[str, Any]:
-        """Return what all events have that concern a call."""
-        return {
-            "stack": self.stack,
-            "policy": self.name,
-            "method": call.method.name,
-            "at": now,
-            "attempt": call.attempts,
-        }
+    def become(self, new: P, old: P) -> None:
+        """Take another snapshot; whoever calls it holds `changing`."""
+        self.policy = new
+        self.revision += 1
+        self.adopt(old)
 
-    def _announce(self, change: Change, by: str, reason: str) -> None:
+    def announce(self, change: Change, by: str, reason: str) -> None:
+        """Tell everybody who wants to know that a parameter has changed."""
         name = change.path.rpartition("/")[2]
         self._emitter.emit(
             ParameterChanged(
@@ -249,6 +229,16 @@ class Live(Generic[P]):
         )
         for callback in tuple(self._subscribers.get(name, ())):
             callback(change.new)
+
+    def _about(self, call: Call, now: float) -> dict[str, Any]:
+        """Return what all events have that concern a call."""
+        return {
+            "stack": self.stack,
+            "policy": self.name,
+            "method": call.method.name,
+            "at": now,
+            "attempt": call.attempts,
+        }
 
     def subscribe(self, name: str, callback: Callable[[Any], None]) -> Callable[[], None]:
         """Call `callback(new_value)` after each change of a parameter; returns how to end it."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ninelives_grpc.observer.traffic import Traffic
     from ninelives_grpc.parameters import Adaptive, Value
-    from ninelives_grpc.policies.policy import Live
+    from ninelives_grpc.policies.policy import Live, Policy
 
 A = ParamSpec("A")
 R = TypeVar("R")
@@ -220,9 +220,14 @@ class Stack(Nested):
             values=live.state(self.clock.now()),
         )
 
-    def lint(self) -> list[Finding]:
-        """Say what does not go well together, with the values that hold now."""
-        return findings(self.plan, self.recorder.methods(900.0, self.clock.now()))
+    def lint(self, instead: Mapping[str, Policy] | None = None) -> list[Finding]:
+        """Say what does not go well together, with the values that hold now.
+
+        Args:
+            instead: Snapshots to look at in place of those that hold now, by `stack/policy`.
+        """
+        methods = self.recorder.methods(900.0, self.clock.now())
+        return findings(self.plan, methods, instead)
 
     def describe(self) -> str:
         """Draw the composition as a tree."""
