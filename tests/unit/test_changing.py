@@ -24,8 +24,8 @@ def events(registry):
     return sink
 
 
-@pytest.fixture
-def pair(registry, events):
+@pytest.fixture(autouse=True)
+def pair(registry, events):  # noqa: ARG001 - it hears of all from the start
     """Two stacks."""
     return [
         Stack(name, Timeout(2.0) + Retry(3) + Bulkhead(4), registry=registry)
@@ -45,7 +45,7 @@ def values(registry):
     return {path: registry.parameter(path).get() for path in GOOD}
 
 
-def test_parameters_of_several_stacks_change_together(registry, pair, events):
+def test_parameters_of_several_stacks_change_together(registry, events):
     changes = registry.change(GOOD, by="me", reason="why")
 
     assert values(registry) == GOOD
@@ -82,7 +82,7 @@ def test_one_bad_value_and_nothing_changes(registry, pair, events, bad, error, t
     assert list(events.events) == []
 
 
-def test_one_policy_at_another_revision_and_nothing_changes(registry, pair):
+def test_one_policy_at_another_revision_and_nothing_changes(registry):
     before = values(registry)
     registry.parameter("payments/retry/max_attempts").set(4)
 
@@ -92,7 +92,7 @@ def test_one_policy_at_another_revision_and_nothing_changes(registry, pair):
     assert values(registry) == before | {"payments/retry/max_attempts": 4}
 
 
-def test_what_comes_first_can_call_it_off(registry, pair, events):
+def test_what_comes_first_can_call_it_off(registry, events):
     before, seen = values(registry), []
 
     def first(changes):
@@ -109,7 +109,7 @@ def test_what_comes_first_can_call_it_off(registry, pair, events):
     registry.change(GOOD)  # no lock is left behind
 
 
-def test_a_dry_run_tells_what_would_change_and_changes_nothing(registry, pair, events):
+def test_a_dry_run_tells_what_would_change_and_changes_nothing(registry, events):
     before = values(registry)
 
     changes = registry.change(GOOD, dry_run=True, first=lambda _: pytest.fail("nothing is to come"))
@@ -120,16 +120,14 @@ def test_a_dry_run_tells_what_would_change_and_changes_nothing(registry, pair, e
     assert list(events.events) == []
 
 
-def test_what_is_so_already_is_left_alone(registry, pair, events):
+def test_what_is_so_already_is_left_alone(registry, events):
     changes = registry.change({"search/timeout/seconds": 2, "search/bulkhead/max_concurrent": 9})
 
     assert [change.revision for change in changes] == [1, 2]
     assert [event.parameter for event in events.events] == ["max_concurrent"]
 
 
-def test_two_that_change_the_same_policies_in_another_order_never_wait_for_each_other(
-    registry, pair
-):
+def test_two_that_change_the_same_policies_in_another_order_never_wait_for_each_other(registry):
     forwards, backwards = list(GOOD), list(reversed(GOOD))
     start = threading.Barrier(2)
 
