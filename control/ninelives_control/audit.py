@@ -19,7 +19,7 @@ from ninelives_control import audit_store, chain
 from ninelives_control.chain import START, Row, Status
 from ninelives_control.errors import AuditError
 from ninelives_grpc.clock import rfc3339
-from ninelives_grpc.errors import ConfigError
+from ninelives_grpc.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,6 +118,18 @@ class AuditFile:
         with self._reading() as connection:
             rows = connection.execute(_ENTRIES, (after, limit)).fetchall()
         return [_entry(Row(*row[: len(Row._fields)]), *row[len(Row._fields) :]) for row in rows]
+
+    def entry(self, id: str) -> Entry:  # noqa: A002 - that is what it is called
+        """Return the entry of one command.
+
+        Raises:
+            UnknownNameError: There is no command with that id.
+            AuditError: The file cannot be read.
+        """
+        found = next((entry for entry in self.entries(limit=-1) if entry.id == id), None)
+        if found is None:
+            raise UnknownNameError("command in the audit", id, ())
+        return found
 
     def verify(self, *, anchor: Anchor | None = None) -> Verification:
         """Walk along the chain and name the first row that does not fit.

@@ -30,6 +30,8 @@ class Status(StrEnum):
     FAILED = "failed"
     REFUSED = "refused"
     """It did not run."""
+    REPEATED = "repeated"
+    """It had run before, and its result was told once more."""
     UNFINISHED = "unfinished"
     """It was about to run, and nothing is known of its end; no row says so, it is found out."""
 

@@ -20,6 +20,8 @@ from ninelives_grpc.errors import ConfigError, UnknownNameError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from ninelives_control.audit import AuditFile
+    from ninelives_control.changes import Changes
     from ninelives_control.identity import Identity
     from ninelives_control.model import ParameterValue
     from ninelives_grpc.observer.observer import Observer
@@ -79,6 +81,8 @@ class Context:
         events: The last events of all of them.
         observer: What they did over the last minutes.
         commands: All commands.
+        changes: What makes changes of parameters.
+        audit: What was asked for before.
         may: Whether that identity may use a command at all.
     """
 
@@ -89,6 +93,8 @@ class Context:
     events: MemorySink
     observer: Observer
     commands: CommandTable
+    changes: Changes
+    audit: AuditFile
     may: Callable[[Command[Any, Any]], bool]
 
     def stacks(self, name: str | None) -> list[Stack]:
@@ -100,7 +106,7 @@ class Context:
         return list(self.registry) if name is None else [self.registry.stack(name)]
 
 
-def targets_of(arguments: BaseModel) -> Sequence[Target]:
+def targets_of(arguments: BaseModel, _context: Context | None = None) -> Sequence[Target]:
     """Find what a command acts on by the names of its arguments.
 
     These are `path`, or `stack` and `policy`; and `value`, when it is a value for that path. A
@@ -127,7 +133,7 @@ class Command(Generic[A, R]):
         result: Model of what it answers.
         handler: What runs; in any thread, several at once. It may raise `CommandError`, and the
             errors of the data plane. Anything else is logged, and `internal` for the caller.
-        targets: What it acts on, for rules to look at.
+        targets: What it acts on, for rules to look at; it may raise what the handler may.
 
     Raises:
         ConfigError: The declaration lacks something; names the command and the remedy.
@@ -139,7 +145,7 @@ class Command(Generic[A, R]):
     arguments: type[A]
     result: type[R]
     handler: Callable[[A, Context], R]
-    targets: Callable[[A], Sequence[Target]] = targets_of
+    targets: Callable[[A, Context], Sequence[Target]] = targets_of
 
     def __post_init__(self) -> None:
         """Check that agents and people will be able to use it."""
@@ -243,7 +249,7 @@ class CommandTable:
         *,
         name: str = "",
         summary: str = "",
-        targets: Callable[[A], Sequence[Target]] = targets_of,
+        targets: Callable[[A, Context], Sequence[Target]] = targets_of,
     ) -> Callable[[Callable[[A, Context], R]], Command[A, R]]:
         """Decorate a handler and take it in, as the function `command`."""
         declare = command(effect, name=name, summary=summary, targets=targets)
@@ -279,7 +285,7 @@ def command(
     *,
     name: str = "",
     summary: str = "",
-    targets: Callable[[A], Sequence[Target]] = targets_of,
+    targets: Callable[[A, Context], Sequence[Target]] = targets_of,
 ) -> Callable[[Callable[[A, Context], R]], Command[A, R]]:
     """Make a command of a handler that has models for its argument and its answer.
 

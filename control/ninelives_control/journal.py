@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING
 
-from ninelives_control.canonical import canonical
+from ninelives_control.canonical import WHOLE, canonical
 from ninelives_control.chain import Status
 from ninelives_control.errors import AuditError, Code, CommandError
 
@@ -40,6 +40,10 @@ class Journal:
         """Write down that a command is about to run."""
         self._write(attempt, Status.INTENDED, _NOT_RUN)
 
+    def repeated(self, attempt: Attempt) -> None:
+        """Write down that the result of a command was told again."""
+        self._write(attempt, Status.REPEATED, _NOT_RUN)
+
     def failed(self, attempt: Attempt, error: CommandError) -> CommandError:
         """Write down that a command failed, and return what the caller is told."""
         self._write(attempt, Status.FAILED, _HAS_RUN, reason=error.code)
@@ -47,8 +51,8 @@ class Journal:
 
     def succeeded(self, attempt: Attempt, result: BaseModel) -> None:
         """Write down that a command succeeded, with the old and new value if it tells them."""
-        told = type(result).model_fields.keys() & {"old", "new"}
-        values = {name: canonical(getattr(result, name)) for name in told}
+        told = [name for name in ("old", "new") if hasattr(result, name)]
+        values = {name: canonical(getattr(result, name), WHOLE) for name in told}
         self._write(attempt, Status.SUCCEEDED, _HAS_RUN, **values)
 
     def _write(

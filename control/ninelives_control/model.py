@@ -45,6 +45,29 @@ ParameterValue = Annotated[bool | int | float | str | None, BeforeValidator(_pla
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 """A text argument of bounded length."""
 
+Reason = Annotated[Text, Field(description="Why, for the audit and the event.")]
+"""Why something is to change."""
+
+IdempotencyKey = Annotated[
+    str,
+    Field(
+        max_length=100,
+        description="A word of your own: if it is sent again with the same command, that does not "
+        "run again, and the result of the first time is returned.",
+    ),
+]
+"""What tells a repetition from a second wish."""
+
+Lease = Annotated[
+    float | None,
+    Field(
+        ge=0.1,
+        le=604_800.0,
+        description="Seconds, up to a week, after which the old value returns by itself.",
+    ),
+]
+"""How long a change is to hold."""
+
 
 def _address(form: str) -> Callable[[str], str]:
     """Make the check of an address of the given form."""
@@ -90,7 +113,7 @@ class Arguments(Model):
 class Result(Model):
     """What a command answers.
 
-    A result with fields named `old` and `new` has both of them in the audit.
+    A result that has an `old` and a `new`, as fields or properties, has both of them in the audit.
     """
 
 

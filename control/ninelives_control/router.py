@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import uuid
@@ -11,12 +12,17 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from ninelives_control.audit import Attempt
-from ninelives_control.canonical import canonical
+from ninelives_control.canonical import WHOLE, canonical
+from ninelives_control.changes import Changes
 from ninelives_control.command import Command, Context, Effect
+from ninelives_control.commands.leases import end_lease
 from ninelives_control.errors import Code, CommandError, shortened, translated
 from ninelives_control.identity import Proof
 from ninelives_control.journal import Journal
+from ninelives_control.repeats import Repeats
 from ninelives_control.watch import Watch, Watched, WatchEvents, watch
+from ninelives_grpc.clock import MONOTONIC
+from ninelives_grpc.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +31,9 @@ if TYPE_CHECKING:
     from ninelives_control.authorization import Authorization, Decision
     from ninelives_control.command import CommandTable
     from ninelives_control.identity import Authenticator, Caller, Identity
+    from ninelives_control.leases import Lease
+    from ninelives_control.parameter_store import ParameterStore
+    from ninelives_grpc.clock import Clock
     from ninelives_grpc.observer.observer import Observer
     from ninelives_grpc.registry import Registry
     from ninelives_grpc.sinks.memory import MemorySink
@@ -32,6 +41,8 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger("ninelives_control")
 _LONGEST_NAME = 100
+_LEASE = "lease"
+"""What stands in the audit for transport and rule when a lease is over."""
 MAX_WATCHES = 100
 """Subscribers at a time."""
 
@@ -44,6 +55,13 @@ class _Admitted:
     identity: Identity
     command: Command[Any, Any]
     arguments: BaseModel
+    context: Context
+
+    @property
+    def key(self) -> tuple[str, str] | None:
+        """Who asks and by which idempotency key, or None without one."""
+        word = getattr(self.arguments, "idempotency_key", "")
+        return (self.identity.name, word) if word else None
 
 
 class Dispatcher:
@@ -62,6 +80,8 @@ class Dispatcher:
         events: The last events of the stacks; attached to the registry by whoever owns it.
         observer: What they did over the last minutes; likewise.
         stream: The events as they come; likewise.
+        clock: What tells how long is left of a lease.
+        store: Where parameters are kept over restarts.
         audit_reads: Whether commands that only read are written down too.
     """
 
@@ -76,6 +96,8 @@ class Dispatcher:
         events: MemorySink,
         observer: Observer,
         stream: StreamingSink,
+        clock: Clock = MONOTONIC,
+        store: ParameterStore | None = None,
         audit_reads: bool = False,
     ) -> None:
         """Hold the parts."""
@@ -84,10 +106,13 @@ class Dispatcher:
         self._authenticator = authenticator
         self._authorization = authorization
         self._journal = Journal(audit)
+        self._audit = audit
         self._events = events
         self._observer = observer
         self._stream = stream
         self._audit_reads = audit_reads
+        self._repeats = Repeats()
+        self.changes = Changes(registry, clock, self._lease_is_over, store)
         self._watches: set[Watch] = set()
         self._ending = False
 
@@ -198,11 +223,44 @@ class Dispatcher:
             opened.end()
         return opened
 
+    def end_leases(self) -> None:
+        """Have all that was lent return, as nobody would see to it later."""
+        self.changes.leases.close()
+        for lease in self.changes.leases:
+            with contextlib.suppress(CommandError):
+                self._end_lease(lease, "the control plane stops")
+
     def end_watches(self) -> None:
         """Tell all subscribers, also those to come, that the control plane stops."""
         self._ending = True
         for opened in tuple(self._watches):
             opened.end()
+
+    def _lease_is_over(self, key: str) -> None:
+        with contextlib.suppress(UnknownNameError):  # it has been ended just now
+            self._end_lease(self.changes.leases.get(key), "the lease is over")
+
+    def _end_lease(self, lease: Lease, reason: str) -> None:
+        """End a lease for its holder, who was allowed to take it: no rule is asked again."""
+        arguments = end_lease.parse({"id": lease.id, "reason": reason})
+        identity = lease.holder
+        attempt = Attempt(
+            id=uuid.uuid4().hex,
+            transport=_LEASE,
+            command=end_lease.name,
+            arguments=canonical(arguments.model_dump(mode="json", exclude_unset=True)),
+            identity=identity.name,
+            role=identity.role,
+            rule=_LEASE,
+        )
+        admitted = _Admitted(
+            attempt=attempt,
+            identity=identity,
+            command=end_lease,
+            arguments=arguments,
+            context=self._context(attempt, identity),
+        )
+        self._run(admitted)
 
     def _admit(
         self,
@@ -227,12 +285,16 @@ class Dispatcher:
             decision = self._authorization.may_use(identity, command.name, command.effect)
             _require(decision, identity)
             arguments = command.parse(raw)
-            told = canonical(arguments.model_dump(mode="json", exclude_unset=True))
+            told = canonical(arguments.model_dump(mode="json", exclude_unset=True), WHOLE)
             attempt = dataclasses.replace(attempt, arguments=told)
             if wrong is not None:
                 raise wrong  # noqa: TRY301 - it is written down as all others
             admitted = _Admitted(
-                attempt=attempt, identity=identity, command=command, arguments=arguments
+                attempt=attempt,
+                identity=identity,
+                command=command,
+                arguments=arguments,
+                context=self._context(attempt, identity),
             )
             decision = self._check(identity, admitted)
         except Exception as error:  # noqa: BLE001 - every caller is told something
@@ -242,18 +304,38 @@ class Dispatcher:
 
     def _check(self, identity: Identity, admitted: _Admitted) -> Decision:
         command = admitted.command
-        targets = command.targets(admitted.arguments)
+        targets = command.targets(admitted.arguments, admitted.context)
         decision = self._authorization.may_do(identity, command.name, command.effect, targets)
         _require(decision, identity)
         return decision
 
     def _run(self, admitted: _Admitted) -> BaseModel:
+        key = admitted.key
+        if key is None:
+            return self._run_once(admitted)
+        attempt = admitted.attempt
+        try:
+            known = self._repeats.begin(key, attempt.command, attempt.arguments)
+        except CommandError as error:
+            raise self._journal.refused(attempt, error) from None
+        if known is not None:
+            self._journal.repeated(attempt)
+            return known
+        try:
+            result = self._run_once(admitted)
+        except BaseException:
+            self._repeats.forget(key)
+            raise
+        self._repeats.end(key, result)
+        return result
+
+    def _run_once(self, admitted: _Admitted) -> BaseModel:
         attempt, journal = admitted.attempt, self._journal
         audited = self._audit_reads or admitted.command.effect is not Effect.READ
         if audited:
             journal.intended(attempt)
         try:
-            result = self._result(admitted)
+            result = _result(admitted)
         except Exception as error:  # noqa: BLE001 - every caller is told something
             # No local variable: whoever keeps the logged error would keep the call with it.
             raise journal.failed(attempt, _told(error, attempt, admitted.arguments)) from None
@@ -261,25 +343,30 @@ class Dispatcher:
             journal.succeeded(attempt, result)
         return result
 
-    def _result(self, admitted: _Admitted) -> BaseModel:
-        command, identity = admitted.command, admitted.identity
-        context = Context(
-            id=admitted.attempt.id,
+    def _context(self, attempt: Attempt, identity: Identity) -> Context:
+        return Context(
+            id=attempt.id,
             identity=identity,
-            transport=admitted.attempt.transport,
+            transport=attempt.transport,
             registry=self._registry,
             events=self._events,
             observer=self._observer,
             commands=self.commands,
+            changes=self.changes,
+            audit=self._audit,
             may=lambda other: (
                 self._authorization.may_use(identity, other.name, other.effect).allowed
             ),
         )
-        result: object = command.handler(admitted.arguments, context)
-        if isinstance(result, BaseModel) and isinstance(result, command.result):
-            return result
-        msg = f"{command.name} returned {result!r}, and not a {command.result.__name__}"
-        raise TypeError(msg)
+
+
+def _result(admitted: _Admitted) -> BaseModel:
+    command = admitted.command
+    result: object = command.handler(admitted.arguments, admitted.context)
+    if isinstance(result, BaseModel) and isinstance(result, command.result):
+        return result
+    msg = f"{command.name} returned {result!r}, and not a {command.result.__name__}"
+    raise TypeError(msg)
 
 
 def _told(error: Exception, attempt: Attempt, arguments: BaseModel | None) -> CommandError:

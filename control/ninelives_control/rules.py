@@ -101,10 +101,11 @@ class Rule:
         return (self.factor, self.minimum, self.maximum)
 
 
+_TUNE = ("set_parameter", "apply_parameters", "end_lease", "undo_change")
 DEFAULT_RULES: tuple[Rule, ...] = (
     Rule(id="everybody-reads", roles=tuple(Role), effects=(Effect.READ,)),
     Rule(id="operators-change", roles=(Role.OPERATOR,), effects=(Effect.CHANGE,)),
-    Rule(id="agents-tune", roles=(Role.AGENT,), commands=("set_parameter",), factor=4.0),
+    Rule(id="agents-tune", roles=(Role.AGENT,), commands=_TUNE, factor=4.0),
     Rule(id="agents-reset", roles=(Role.AGENT,), commands=("reset_circuit_breaker",)),
     Rule(id="admins-do-everything", roles=(Role.ADMIN,)),
 )

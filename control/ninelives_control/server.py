@@ -17,6 +17,7 @@ from ninelives_control.commands.recorder import dump_command
 from ninelives_control.errors import AuditError, Code, CommandError
 from ninelives_control.identity import Authenticator, is_loopback
 from ninelives_control.loop import LoopThread
+from ninelives_control.parameter_store import ParameterStore
 from ninelives_control.router import Dispatcher
 from ninelives_control.tokens import TokenFile
 from ninelives_control.transports.grpc import GrpcTransport
@@ -67,6 +68,8 @@ class ControlPlane:
         audit: The file that every command is written down in; by default it is kept in memory.
         audit_key: Secret that seals the audit.
         audit_reads: Whether commands that only read are written down too.
+        parameters: The file that the values that commands have set are kept in over restarts; by
+            default they are lost. They win over what is declared, and over NINELIVES_* variables.
         anonymous: Whether callers on the same machine may read without a token though there is a
             token file.
         recorder: A flight recorder, which the command `dump_flight_recorder` copies then. It is
@@ -85,6 +88,7 @@ class ControlPlane:
         audit: Path | None = None,
         audit_key: bytes | None = None,
         audit_reads: bool = False,
+        parameters: Path | None = None,
         anonymous: bool = False,
         recorder: FlightRecorder | None = None,
     ) -> None:
@@ -101,6 +105,7 @@ class ControlPlane:
         self._audit = audit
         self._audit_key = audit_key
         self._audit_reads = audit_reads
+        self._parameters = parameters
         self._anonymous = anonymous
         self._dispatcher: Dispatcher | None = None
         self._teardown: contextlib.ExitStack | None = None
@@ -181,6 +186,9 @@ class ControlPlane:
         rules = rule_files.DEFAULT_RULES if self._rules is None else rule_files.load(self._rules)
         audit = AuditLog(self._audit, key=self._audit_key)
         teardown.callback(audit.close)
+        store = None if self._parameters is None else ParameterStore(self._parameters)
+        if store is not None:
+            teardown.callback(store.close)
         events, stream = MemorySink(), StreamingSink()
         observer = Observer(self.registry)
         teardown.callback(observer.close)
@@ -196,9 +204,15 @@ class ControlPlane:
             events=events,
             observer=observer,
             stream=stream,
+            store=store,
             audit_reads=self._audit_reads,
         )
         teardown.callback(self._forget)
+        teardown.callback(self._dispatcher.end_leases)
+        if store is not None:
+            teardown.callback(self.registry.subscribe(self._dispatcher.changes.restore))
+            for stack in self.registry:
+                self._dispatcher.changes.restore(stack)
         transports = [make() for make in TRANSPORTS if self._asked[make.name] is not None]
         loop = LoopThread(transports, self._dispatcher.end_watches)
         self._ports = loop.start(self)

@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr
 
 from ninelives_control.command import Context, Effect, command
 from ninelives_control.errors import Code, CommandError
-from ninelives_control.model import Arguments, Result
+from ninelives_control.model import Arguments, IdempotencyKey, Result
 
 SECRET = "the password is swordfish"
 
@@ -18,6 +18,7 @@ class Note(Arguments):
 
     text: str = Field(default="", description="Whatever.")
     password: SecretStr | None = Field(default=None, description="For nobody to see.")
+    idempotency_key: IdempotencyKey = ""
 
 
 class Noted(Result):

@@ -119,6 +119,12 @@ def test_only_the_watch_is_a_stream():
             pb.SetParameterRequest(path="a", value=Value(list_value=ListValue())),
             {"path": "a", "value": []},
         ),
+        (
+            pb.ApplyParametersRequest(
+                changes=[pb.WantedValue(path="a/b/c", value=Value(number_value=5))], lease=2.5
+            ),
+            {"changes": [{"path": "a/b/c", "value": 5}], "lease": 2.5},
+        ),
         (pb.ForceCircuitBreakerRequest(path="a", mode=0), {"path": "a"}),
         (
             pb.ForceCircuitBreakerRequest(path="a", mode=pb.MODE_METRICS_ONLY),
@@ -213,9 +219,8 @@ def normal(value, name=""):
 def test_nothing_is_left_out_where_null_is_a_value():
     message = pb.SetParameterResponse()
 
-    messages.fill(
-        message, {"path": "a/b/c", "old": None, "new": 0, "revision": 2, "dry_run": False}
-    )
+    values = {"path": "a/b/c", "old": None, "new": 0, "revision": 2, "dry_run": False}
+    messages.fill(message, values | {"id": "1", "until": None, "findings": []})
 
     assert message.old.WhichOneof("kind") == "null_value"
     assert message.new.number_value == 0

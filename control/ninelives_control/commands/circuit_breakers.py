@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from ninelives_control.command import Context, Effect, command
+from ninelives_control.commands.findings import order_of
 from ninelives_control.errors import Code, CommandError
-from ninelives_control.model import Arguments, PolicyPath, Result, Text
+from ninelives_control.model import Arguments, IdempotencyKey, PolicyPath, Reason, Result, Text
 from ninelives_grpc.policies.circuit_breaker import CircuitBreakerGate, Mode
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class ForceCircuitBreaker(Arguments):
         "lets all through and records nothing; metrics_only lets all through and shows what auto "
         "would do; auto gives the decision back to the circuit."
     )
-    reason: Text = Field(default="", description="Why, for the audit and the event.")
+    reason: Reason = ""
+    idempotency_key: IdempotencyKey = ""
 
 
 class ModeChange(Result):
@@ -43,7 +45,8 @@ class ResetCircuitBreaker(Arguments):
     key: Text | None = Field(
         default=None, description="The key of one circuit in its scope; all if not given."
     )
-    reason: Text = Field(default="", description="Why, for the audit.")
+    reason: Reason = ""
+    idempotency_key: IdempotencyKey = ""
 
 
 class CircuitReset(Result):
@@ -58,10 +61,11 @@ class CircuitReset(Result):
 @command(Effect.CHANGE)
 def force_circuit_breaker(arguments: ForceCircuitBreaker, context: Context) -> ModeChange:
     """Force a circuit breaker open or closed, switch it off, or leave it to itself again."""
-    breaker = _breaker(context.registry, arguments.path)
-    change = breaker.parameter("mode").set(
-        arguments.mode, by=context.identity.name, reason=arguments.reason
+    _breaker(context.registry, arguments.path)
+    made = context.changes.make(
+        {f"{arguments.path}/mode": arguments.mode}, order_of(arguments, context)
     )
+    (change,) = made.changes
     return ModeChange(
         path=arguments.path,
         old=Mode(str(change.old)),

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from ninelives_control.command import Context, Effect, command
-from ninelives_control.model import Arguments, Page, ParameterPath, ParameterValue, Result, Text
+from ninelives_control.commands.findings import Finding, findings_of, moment, order_of
+from ninelives_control.model import (
+    Arguments,
+    IdempotencyKey,
+    Lease,
+    Page,
+    ParameterPath,
+    ParameterValue,
+    Reason,
+    Result,
+    Text,
+)
 from ninelives_control.paths import ANYWHERE, matches
 
 if TYPE_CHECKING:
@@ -72,7 +83,9 @@ class SetParameter(Arguments):
         default=None, ge=1, description="Change it only if its policy is at this revision still."
     )
     dry_run: bool = Field(default=False, description="Check only, and change nothing.")
-    reason: Text = Field(default="", description="Why, for the audit and the event.")
+    reason: Reason = ""
+    lease: Lease = None
+    idempotency_key: IdempotencyKey = ""
 
 
 class ParameterChange(Result):
@@ -83,6 +96,9 @@ class ParameterChange(Result):
     new: ParameterValue = Field(description="Its value after.")
     revision: int = Field(description="The revision of its policy after.")
     dry_run: bool = Field(description="Whether nothing was changed, as asked for.")
+    id: str = Field(description="The id of this change, for undo_change and end_lease.")
+    until: str | None = Field(description="When its lease ends, in RFC 3339; null without one.")
+    findings: list[Finding] = Field(description="What the linter thinks of its stack then.")
 
 
 @command(Effect.READ)
@@ -117,19 +133,23 @@ def get_parameter(arguments: GetParameter, context: Context) -> Parameter:
 @command(Effect.CHANGE)
 def set_parameter(arguments: SetParameter, context: Context) -> ParameterChange:
     """Change a parameter for all calls that start from now on; what runs and what is known stay."""
-    change = context.registry.parameter(arguments.path).set(
-        arguments.value,
-        expected_revision=arguments.expected_revision,
-        dry_run=arguments.dry_run,
-        by=context.identity.name,
-        reason=arguments.reason,
+    policy = arguments.path.rpartition("/")[0]
+    expected = arguments.expected_revision
+    made = context.changes.make(
+        {arguments.path: arguments.value},
+        order_of(arguments, context),
+        {} if expected is None else {policy: expected},
     )
+    (change,) = made.changes
     return ParameterChange(
         path=arguments.path,
         old=change.old,
         new=change.new,
         revision=change.revision,
         dry_run=arguments.dry_run,
+        id=context.id,
+        until=moment(made.until),
+        findings=findings_of(made),
     )
 
 

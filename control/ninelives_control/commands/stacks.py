@@ -81,7 +81,7 @@ class PolicyDescription(Result):
     state: list[NamedValue] = Field(description="What can be said of its state now.")
 
 
-def _everywhere(_arguments: ListStacks) -> tuple[Target, ...]:
+def _everywhere(_arguments: ListStacks, _context: Context) -> tuple[Target, ...]:
     return (Target(path=""),)
 
 

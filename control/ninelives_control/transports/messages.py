@@ -29,7 +29,8 @@ def arguments_of(message: Message) -> dict[str, object]:
                 arguments[field.name] = _word(field.enum_type, value)
         elif isinstance(value, Sequence) and not isinstance(value, str):
             if value:
-                arguments[field.name] = list(value)
+                nested = field.message_type is not None
+                arguments[field.name] = [arguments_of(one) if nested else one for one in value]
         elif not isinstance(value, Value):
             arguments[field.name] = value
         elif value.WhichOneof("kind"):

@@ -1149,6 +1149,8 @@ class SetParameterRequest(google.protobuf.message.Message):
     EXPECTED_REVISION_FIELD_NUMBER: builtins.int
     DRY_RUN_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    LEASE_FIELD_NUMBER: builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: builtins.int
     path: builtins.str
     """Its address, `stack/policy/parameter`."""
     expected_revision: builtins.int
@@ -1157,6 +1159,10 @@ class SetParameterRequest(google.protobuf.message.Message):
     """Check only, and change nothing; false."""
     reason: builtins.str
     """Why, for the audit and the event; empty."""
+    lease: builtins.float
+    """Seconds, up to a week, after which the old value returns by itself; never."""
+    idempotency_key: builtins.str
+    """A word of your own: if it is sent again with the same command, that does not run again; empty."""
     @property
     def value(self) -> google.protobuf.struct_pb2.Value:
         """Its new value: null, a number, a text or a boolean."""
@@ -1169,13 +1175,19 @@ class SetParameterRequest(google.protobuf.message.Message):
         expected_revision: builtins.int | None = ...,
         dry_run: builtins.bool | None = ...,
         reason: builtins.str | None = ...,
+        lease: builtins.float | None = ...,
+        idempotency_key: builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_dry_run", b"_dry_run", "_expected_revision", b"_expected_revision", "_reason", b"_reason", "dry_run", b"dry_run", "expected_revision", b"expected_revision", "reason", b"reason", "value", b"value"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_dry_run", b"_dry_run", "_expected_revision", b"_expected_revision", "_reason", b"_reason", "dry_run", b"dry_run", "expected_revision", b"expected_revision", "path", b"path", "reason", b"reason", "value", b"value"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_dry_run", b"_dry_run", "_expected_revision", b"_expected_revision", "_idempotency_key", b"_idempotency_key", "_lease", b"_lease", "_reason", b"_reason", "dry_run", b"dry_run", "expected_revision", b"expected_revision", "idempotency_key", b"idempotency_key", "lease", b"lease", "reason", b"reason", "value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_dry_run", b"_dry_run", "_expected_revision", b"_expected_revision", "_idempotency_key", b"_idempotency_key", "_lease", b"_lease", "_reason", b"_reason", "dry_run", b"dry_run", "expected_revision", b"expected_revision", "idempotency_key", b"idempotency_key", "lease", b"lease", "path", b"path", "reason", b"reason", "value", b"value"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_dry_run", b"_dry_run"]) -> typing.Literal["dry_run"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_expected_revision", b"_expected_revision"]) -> typing.Literal["expected_revision"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_idempotency_key", b"_idempotency_key"]) -> typing.Literal["idempotency_key"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_lease", b"_lease"]) -> typing.Literal["lease"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_reason", b"_reason"]) -> typing.Literal["reason"] | None: ...
 
@@ -1192,12 +1204,127 @@ class SetParameterResponse(google.protobuf.message.Message):
     NEW_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
     DRY_RUN_FIELD_NUMBER: builtins.int
+    ID_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    FINDINGS_FIELD_NUMBER: builtins.int
     path: builtins.str
     """Its address, `stack/policy/parameter`."""
     revision: builtins.int
     """The revision of its policy after."""
     dry_run: builtins.bool
     """Whether nothing was changed, as asked for."""
+    id: builtins.str
+    """The id of this change, for UndoChange and EndLease."""
+    until: builtins.str
+    """When its lease ends, in RFC 3339; not set without one."""
+    @property
+    def old(self) -> google.protobuf.struct_pb2.Value:
+        """Its value before."""
+
+    @property
+    def new(self) -> google.protobuf.struct_pb2.Value:
+        """Its value after."""
+
+    @property
+    def findings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Finding]:
+        """What the linter thinks of its stack then."""
+
+    def __init__(
+        self,
+        *,
+        path: builtins.str = ...,
+        old: google.protobuf.struct_pb2.Value | None = ...,
+        new: google.protobuf.struct_pb2.Value | None = ...,
+        revision: builtins.int = ...,
+        dry_run: builtins.bool = ...,
+        id: builtins.str = ...,
+        until: builtins.str | None = ...,
+        findings: collections.abc.Iterable[Global___Finding] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_until", b"_until", "new", b"new", "old", b"old", "until", b"until"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_until", b"_until", "dry_run", b"dry_run", "findings", b"findings", "id", b"id", "new", b"new", "old", b"old", "path", b"path", "revision", b"revision", "until", b"until"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_until", b"_until"]) -> typing.Literal["until"] | None: ...
+
+Global___SetParameterResponse: typing_extensions.TypeAlias = SetParameterResponse
+
+@typing.final
+class Finding(google.protobuf.message.Message):
+    """Something that a stack would be better without."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: builtins.int
+    PATH_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    FIX_FIELD_NUMBER: builtins.int
+    IS_NEW_FIELD_NUMBER: builtins.int
+    rule: builtins.str
+    """What it is about, such as `breaker-outside-retry`."""
+    path: builtins.str
+    """The policy at fault, `stack/policy`."""
+    message: builtins.str
+    """What is wrong."""
+    fix: builtins.str
+    """What to do."""
+    is_new: builtins.bool
+    """Whether it was not so before."""
+    def __init__(
+        self,
+        *,
+        rule: builtins.str = ...,
+        path: builtins.str = ...,
+        message: builtins.str = ...,
+        fix: builtins.str = ...,
+        is_new: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fix", b"fix", "is_new", b"is_new", "message", b"message", "path", b"path", "rule", b"rule"]) -> None: ...
+
+Global___Finding: typing_extensions.TypeAlias = Finding
+
+@typing.final
+class WantedValue(google.protobuf.message.Message):
+    """A parameter, and the value that it is to have."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    """Its address, `stack/policy/parameter`."""
+    expected_revision: builtins.int
+    """Change all only if its policy is at this revision still; whatever its revision is."""
+    @property
+    def value(self) -> google.protobuf.struct_pb2.Value:
+        """Its new value: null, a number, a text or a boolean."""
+
+    def __init__(
+        self,
+        *,
+        path: builtins.str = ...,
+        value: google.protobuf.struct_pb2.Value | None = ...,
+        expected_revision: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision", "value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision", "path", b"path", "value", b"value"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_expected_revision", b"_expected_revision"]) -> typing.Literal["expected_revision"] | None: ...
+
+Global___WantedValue: typing_extensions.TypeAlias = WantedValue
+
+@typing.final
+class ChangedValue(google.protobuf.message.Message):
+    """A parameter that was changed, or would be."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    OLD_FIELD_NUMBER: builtins.int
+    NEW_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    """Its address, `stack/policy/parameter`."""
+    revision: builtins.int
+    """The revision of its policy after."""
     @property
     def old(self) -> google.protobuf.struct_pb2.Value:
         """Its value before."""
@@ -1213,12 +1340,440 @@ class SetParameterResponse(google.protobuf.message.Message):
         old: google.protobuf.struct_pb2.Value | None = ...,
         new: google.protobuf.struct_pb2.Value | None = ...,
         revision: builtins.int = ...,
-        dry_run: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["new", b"new", "old", b"old"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["dry_run", b"dry_run", "new", b"new", "old", b"old", "path", b"path", "revision", b"revision"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["new", b"new", "old", b"old", "path", b"path", "revision", b"revision"]) -> None: ...
 
-Global___SetParameterResponse: typing_extensions.TypeAlias = SetParameterResponse
+Global___ChangedValue: typing_extensions.TypeAlias = ChangedValue
+
+@typing.final
+class ApplyParametersRequest(google.protobuf.message.Message):
+    """Which parameters to change, and how."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: builtins.int
+    DRY_RUN_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    LEASE_FIELD_NUMBER: builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: builtins.int
+    dry_run: builtins.bool
+    """Check only, and change nothing; false."""
+    reason: builtins.str
+    """Why, for the audit and the event; empty."""
+    lease: builtins.float
+    """Seconds, up to a week, after which the old values return by themselves; never."""
+    idempotency_key: builtins.str
+    """A word of your own: if it is sent again with the same command, that does not run again; empty."""
+    @property
+    def changes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___WantedValue]:
+        """The parameters and their new values, of any stacks; each of them once, up to 1000."""
+
+    def __init__(
+        self,
+        *,
+        changes: collections.abc.Iterable[Global___WantedValue] | None = ...,
+        dry_run: builtins.bool | None = ...,
+        reason: builtins.str | None = ...,
+        lease: builtins.float | None = ...,
+        idempotency_key: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_dry_run", b"_dry_run", "_idempotency_key", b"_idempotency_key", "_lease", b"_lease", "_reason", b"_reason", "dry_run", b"dry_run", "idempotency_key", b"idempotency_key", "lease", b"lease", "reason", b"reason"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_dry_run", b"_dry_run", "_idempotency_key", b"_idempotency_key", "_lease", b"_lease", "_reason", b"_reason", "changes", b"changes", "dry_run", b"dry_run", "idempotency_key", b"idempotency_key", "lease", b"lease", "reason", b"reason"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_dry_run", b"_dry_run"]) -> typing.Literal["dry_run"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_idempotency_key", b"_idempotency_key"]) -> typing.Literal["idempotency_key"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_lease", b"_lease"]) -> typing.Literal["lease"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_reason", b"_reason"]) -> typing.Literal["reason"] | None: ...
+
+Global___ApplyParametersRequest: typing_extensions.TypeAlias = ApplyParametersRequest
+
+@typing.final
+class ApplyParametersResponse(google.protobuf.message.Message):
+    """Parameters that were changed together, or would be."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: builtins.int
+    DRY_RUN_FIELD_NUMBER: builtins.int
+    ID_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    FINDINGS_FIELD_NUMBER: builtins.int
+    dry_run: builtins.bool
+    """Whether nothing was changed, as asked for."""
+    id: builtins.str
+    """The id of this change, for UndoChange and EndLease."""
+    until: builtins.str
+    """When its lease ends, in RFC 3339; not set without one."""
+    @property
+    def changes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ChangedValue]:
+        """The parameters."""
+
+    @property
+    def findings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Finding]:
+        """What the linter thinks of its stack then."""
+
+    def __init__(
+        self,
+        *,
+        changes: collections.abc.Iterable[Global___ChangedValue] | None = ...,
+        dry_run: builtins.bool = ...,
+        id: builtins.str = ...,
+        until: builtins.str | None = ...,
+        findings: collections.abc.Iterable[Global___Finding] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_until", b"_until", "until", b"until"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_until", b"_until", "changes", b"changes", "dry_run", b"dry_run", "findings", b"findings", "id", b"id", "until", b"until"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_until", b"_until"]) -> typing.Literal["until"] | None: ...
+
+Global___ApplyParametersResponse: typing_extensions.TypeAlias = ApplyParametersResponse
+
+@typing.final
+class ExportParametersRequest(google.protobuf.message.Message):
+    """Which parameters to export."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MATCH_FIELD_NUMBER: builtins.int
+    ONLY_CHANGED_FIELD_NUMBER: builtins.int
+    match: builtins.str
+    """Pattern of their addresses, such as `payments/**`; all."""
+    only_changed: builtins.bool
+    """Leave out those that have the value they were declared with; false."""
+    def __init__(
+        self,
+        *,
+        match: builtins.str | None = ...,
+        only_changed: builtins.bool | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_match", b"_match", "_only_changed", b"_only_changed", "match", b"match", "only_changed", b"only_changed"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_match", b"_match", "_only_changed", b"_only_changed", "match", b"match", "only_changed", b"only_changed"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_match", b"_match"]) -> typing.Literal["match"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_only_changed", b"_only_changed"]) -> typing.Literal["only_changed"] | None: ...
+
+Global___ExportParametersRequest: typing_extensions.TypeAlias = ExportParametersRequest
+
+@typing.final
+class ExportedValue(google.protobuf.message.Message):
+    """A parameter and its value."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    """Its address, `stack/policy/parameter`."""
+    @property
+    def value(self) -> google.protobuf.struct_pb2.Value:
+        """Its value; the one before it, while it is lent."""
+
+    def __init__(
+        self,
+        *,
+        path: builtins.str = ...,
+        value: google.protobuf.struct_pb2.Value | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["path", b"path", "value", b"value"]) -> None: ...
+
+Global___ExportedValue: typing_extensions.TypeAlias = ExportedValue
+
+@typing.final
+class ExportParametersResponse(google.protobuf.message.Message):
+    """Parameters, in the form in which ApplyParameters takes them."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: builtins.int
+    @property
+    def changes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ExportedValue]:
+        """The parameters and their values."""
+
+    def __init__(
+        self,
+        *,
+        changes: collections.abc.Iterable[Global___ExportedValue] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["changes", b"changes"]) -> None: ...
+
+Global___ExportParametersResponse: typing_extensions.TypeAlias = ExportParametersResponse
+
+@typing.final
+class UndoChangeRequest(google.protobuf.message.Message):
+    """Which change to take back."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    DRY_RUN_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """The id of the command that made it, as in its result or audit."""
+    dry_run: builtins.bool
+    """Check only, and change nothing; false."""
+    reason: builtins.str
+    """Why, for the audit and the event; empty."""
+    idempotency_key: builtins.str
+    """A word of your own: if it is sent again with the same command, that does not run again; empty."""
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        dry_run: builtins.bool | None = ...,
+        reason: builtins.str | None = ...,
+        idempotency_key: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_dry_run", b"_dry_run", "_idempotency_key", b"_idempotency_key", "_reason", b"_reason", "dry_run", b"dry_run", "idempotency_key", b"idempotency_key", "reason", b"reason"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_dry_run", b"_dry_run", "_idempotency_key", b"_idempotency_key", "_reason", b"_reason", "dry_run", b"dry_run", "id", b"id", "idempotency_key", b"idempotency_key", "reason", b"reason"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_dry_run", b"_dry_run"]) -> typing.Literal["dry_run"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_idempotency_key", b"_idempotency_key"]) -> typing.Literal["idempotency_key"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_reason", b"_reason"]) -> typing.Literal["reason"] | None: ...
+
+Global___UndoChangeRequest: typing_extensions.TypeAlias = UndoChangeRequest
+
+@typing.final
+class UndoChangeResponse(google.protobuf.message.Message):
+    """Parameters that were changed together, or would be."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: builtins.int
+    DRY_RUN_FIELD_NUMBER: builtins.int
+    ID_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    FINDINGS_FIELD_NUMBER: builtins.int
+    dry_run: builtins.bool
+    """Whether nothing was changed, as asked for."""
+    id: builtins.str
+    """The id of this change, for UndoChange and EndLease."""
+    until: builtins.str
+    """When its lease ends, in RFC 3339; not set without one."""
+    @property
+    def changes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ChangedValue]:
+        """The parameters."""
+
+    @property
+    def findings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Finding]:
+        """What the linter thinks of its stack then."""
+
+    def __init__(
+        self,
+        *,
+        changes: collections.abc.Iterable[Global___ChangedValue] | None = ...,
+        dry_run: builtins.bool = ...,
+        id: builtins.str = ...,
+        until: builtins.str | None = ...,
+        findings: collections.abc.Iterable[Global___Finding] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_until", b"_until", "until", b"until"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_until", b"_until", "changes", b"changes", "dry_run", b"dry_run", "findings", b"findings", "id", b"id", "until", b"until"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_until", b"_until"]) -> typing.Literal["until"] | None: ...
+
+Global___UndoChangeResponse: typing_extensions.TypeAlias = UndoChangeResponse
+
+@typing.final
+class ListLeasesRequest(google.protobuf.message.Message):
+    """Which leases to return."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    MATCH_FIELD_NUMBER: builtins.int
+    offset: builtins.int
+    """Entries to leave out first; 0."""
+    limit: builtins.int
+    """Entries to return at most, up to 1000; 100."""
+    match: builtins.str
+    """Pattern of the addresses lent, such as `payments/**`; all."""
+    def __init__(
+        self,
+        *,
+        offset: builtins.int | None = ...,
+        limit: builtins.int | None = ...,
+        match: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_limit", b"_limit", "_match", b"_match", "_offset", b"_offset", "limit", b"limit", "match", b"match", "offset", b"offset"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_limit", b"_limit", "_match", b"_match", "_offset", b"_offset", "limit", b"limit", "match", b"match", "offset", b"offset"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_limit", b"_limit"]) -> typing.Literal["limit"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_match", b"_match"]) -> typing.Literal["match"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_offset", b"_offset"]) -> typing.Literal["offset"] | None: ...
+
+Global___ListLeasesRequest: typing_extensions.TypeAlias = ListLeasesRequest
+
+@typing.final
+class Loan(google.protobuf.message.Message):
+    """A parameter that was lent."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    BACK_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    """Its address, `stack/policy/parameter`."""
+    @property
+    def value(self) -> google.protobuf.struct_pb2.Value:
+        """The value that was lent."""
+
+    @property
+    def back(self) -> google.protobuf.struct_pb2.Value:
+        """The value that returns."""
+
+    def __init__(
+        self,
+        *,
+        path: builtins.str = ...,
+        value: google.protobuf.struct_pb2.Value | None = ...,
+        back: google.protobuf.struct_pb2.Value | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["back", b"back", "value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["back", b"back", "path", b"path", "value", b"value"]) -> None: ...
+
+Global___Loan: typing_extensions.TypeAlias = Loan
+
+@typing.final
+class Lease(google.protobuf.message.Message):
+    """What one command has lent."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    HOLDER_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    LOANS_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """The id of that command."""
+    holder: builtins.str
+    """Who issued it."""
+    reason: builtins.str
+    """Why."""
+    until: builtins.str
+    """When it ends, in RFC 3339."""
+    @property
+    def loans(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Loan]:
+        """The parameters that have not been changed since."""
+
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        holder: builtins.str = ...,
+        reason: builtins.str = ...,
+        until: builtins.str = ...,
+        loans: collections.abc.Iterable[Global___Loan] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["holder", b"holder", "id", b"id", "loans", b"loans", "reason", b"reason", "until", b"until"]) -> None: ...
+
+Global___Lease: typing_extensions.TypeAlias = Lease
+
+@typing.final
+class ListLeasesResponse(google.protobuf.message.Message):
+    """Leases, those that end first at first."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEASES_FIELD_NUMBER: builtins.int
+    TOTAL_FIELD_NUMBER: builtins.int
+    total: builtins.int
+    """How many there are on all pages."""
+    @property
+    def leases(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Lease]:
+        """The leases on this page."""
+
+    def __init__(
+        self,
+        *,
+        leases: collections.abc.Iterable[Global___Lease] | None = ...,
+        total: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["leases", b"leases", "total", b"total"]) -> None: ...
+
+Global___ListLeasesResponse: typing_extensions.TypeAlias = ListLeasesResponse
+
+@typing.final
+class EndLeaseRequest(google.protobuf.message.Message):
+    """Which lease to end."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """The id of the command that took it."""
+    reason: builtins.str
+    """Why, for the audit and the event; empty."""
+    idempotency_key: builtins.str
+    """A word of your own: if it is sent again with the same command, that does not run again; empty."""
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        reason: builtins.str | None = ...,
+        idempotency_key: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_idempotency_key", b"_idempotency_key", "_reason", b"_reason", "idempotency_key", b"idempotency_key", "reason", b"reason"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_idempotency_key", b"_idempotency_key", "_reason", b"_reason", "id", b"id", "idempotency_key", b"idempotency_key", "reason", b"reason"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_idempotency_key", b"_idempotency_key"]) -> typing.Literal["idempotency_key"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_reason", b"_reason"]) -> typing.Literal["reason"] | None: ...
+
+Global___EndLeaseRequest: typing_extensions.TypeAlias = EndLeaseRequest
+
+@typing.final
+class EndLeaseResponse(google.protobuf.message.Message):
+    """Parameters that were changed together, or would be."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: builtins.int
+    DRY_RUN_FIELD_NUMBER: builtins.int
+    ID_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    FINDINGS_FIELD_NUMBER: builtins.int
+    dry_run: builtins.bool
+    """Whether nothing was changed, as asked for."""
+    id: builtins.str
+    """The id of this change, for UndoChange and EndLease."""
+    until: builtins.str
+    """When its lease ends, in RFC 3339; not set without one."""
+    @property
+    def changes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ChangedValue]:
+        """The parameters."""
+
+    @property
+    def findings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Finding]:
+        """What the linter thinks of its stack then."""
+
+    def __init__(
+        self,
+        *,
+        changes: collections.abc.Iterable[Global___ChangedValue] | None = ...,
+        dry_run: builtins.bool = ...,
+        id: builtins.str = ...,
+        until: builtins.str | None = ...,
+        findings: collections.abc.Iterable[Global___Finding] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_until", b"_until", "until", b"until"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_until", b"_until", "changes", b"changes", "dry_run", b"dry_run", "findings", b"findings", "id", b"id", "until", b"until"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_until", b"_until"]) -> typing.Literal["until"] | None: ...
+
+Global___EndLeaseResponse: typing_extensions.TypeAlias = EndLeaseResponse
 
 @typing.final
 class GetStateRequest(google.protobuf.message.Message):
@@ -1401,21 +1956,27 @@ class ResetCircuitBreakerRequest(google.protobuf.message.Message):
     PATH_FIELD_NUMBER: builtins.int
     KEY_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: builtins.int
     path: builtins.str
     """Its address, `stack/policy`."""
     key: builtins.str
     """The key of one circuit in its scope; all."""
     reason: builtins.str
-    """Why, for the audit; empty."""
+    """Why, for the audit and the event; empty."""
+    idempotency_key: builtins.str
+    """A word of your own: if it is sent again with the same command, that does not run again; empty."""
     def __init__(
         self,
         *,
         path: builtins.str = ...,
         key: builtins.str | None = ...,
         reason: builtins.str | None = ...,
+        idempotency_key: builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_key", b"_key", "_reason", b"_reason", "key", b"key", "reason", b"reason"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_key", b"_key", "_reason", b"_reason", "key", b"key", "path", b"path", "reason", b"reason"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_idempotency_key", b"_idempotency_key", "_key", b"_key", "_reason", b"_reason", "idempotency_key", b"idempotency_key", "key", b"key", "reason", b"reason"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_idempotency_key", b"_idempotency_key", "_key", b"_key", "_reason", b"_reason", "idempotency_key", b"idempotency_key", "key", b"key", "path", b"path", "reason", b"reason"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_idempotency_key", b"_idempotency_key"]) -> typing.Literal["idempotency_key"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_key", b"_key"]) -> typing.Literal["key"] | None: ...
     @typing.overload
@@ -1462,21 +2023,28 @@ class ForceCircuitBreakerRequest(google.protobuf.message.Message):
     PATH_FIELD_NUMBER: builtins.int
     MODE_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: builtins.int
     path: builtins.str
     """Its address, `stack/policy`."""
     mode: Global___Mode.ValueType
     """Who decides from now on."""
     reason: builtins.str
     """Why, for the audit and the event; empty."""
+    idempotency_key: builtins.str
+    """A word of your own: if it is sent again with the same command, that does not run again; empty."""
     def __init__(
         self,
         *,
         path: builtins.str = ...,
         mode: Global___Mode.ValueType = ...,
         reason: builtins.str | None = ...,
+        idempotency_key: builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_reason", b"_reason", "reason", b"reason"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_reason", b"_reason", "mode", b"mode", "path", b"path", "reason", b"reason"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_idempotency_key", b"_idempotency_key", "_reason", b"_reason", "idempotency_key", b"idempotency_key", "reason", b"reason"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_idempotency_key", b"_idempotency_key", "_reason", b"_reason", "idempotency_key", b"idempotency_key", "mode", b"mode", "path", b"path", "reason", b"reason"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_idempotency_key", b"_idempotency_key"]) -> typing.Literal["idempotency_key"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_reason", b"_reason"]) -> typing.Literal["reason"] | None: ...
 
 Global___ForceCircuitBreakerRequest: typing_extensions.TypeAlias = ForceCircuitBreakerRequest

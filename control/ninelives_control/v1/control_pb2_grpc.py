@@ -68,6 +68,31 @@ class ControlServiceStub(object):
                 request_serializer=ninelives__control_dot_v1_dot_control__pb2.SetParameterRequest.SerializeToString,
                 response_deserializer=ninelives__control_dot_v1_dot_control__pb2.SetParameterResponse.FromString,
                 _registered_method=True)
+        self.ApplyParameters = channel.unary_unary(
+                '/ninelives_control.v1.ControlService/ApplyParameters',
+                request_serializer=ninelives__control_dot_v1_dot_control__pb2.ApplyParametersRequest.SerializeToString,
+                response_deserializer=ninelives__control_dot_v1_dot_control__pb2.ApplyParametersResponse.FromString,
+                _registered_method=True)
+        self.ExportParameters = channel.unary_unary(
+                '/ninelives_control.v1.ControlService/ExportParameters',
+                request_serializer=ninelives__control_dot_v1_dot_control__pb2.ExportParametersRequest.SerializeToString,
+                response_deserializer=ninelives__control_dot_v1_dot_control__pb2.ExportParametersResponse.FromString,
+                _registered_method=True)
+        self.UndoChange = channel.unary_unary(
+                '/ninelives_control.v1.ControlService/UndoChange',
+                request_serializer=ninelives__control_dot_v1_dot_control__pb2.UndoChangeRequest.SerializeToString,
+                response_deserializer=ninelives__control_dot_v1_dot_control__pb2.UndoChangeResponse.FromString,
+                _registered_method=True)
+        self.ListLeases = channel.unary_unary(
+                '/ninelives_control.v1.ControlService/ListLeases',
+                request_serializer=ninelives__control_dot_v1_dot_control__pb2.ListLeasesRequest.SerializeToString,
+                response_deserializer=ninelives__control_dot_v1_dot_control__pb2.ListLeasesResponse.FromString,
+                _registered_method=True)
+        self.EndLease = channel.unary_unary(
+                '/ninelives_control.v1.ControlService/EndLease',
+                request_serializer=ninelives__control_dot_v1_dot_control__pb2.EndLeaseRequest.SerializeToString,
+                response_deserializer=ninelives__control_dot_v1_dot_control__pb2.EndLeaseResponse.FromString,
+                _registered_method=True)
         self.GetState = channel.unary_unary(
                 '/ninelives_control.v1.ControlService/GetState',
                 request_serializer=ninelives__control_dot_v1_dot_control__pb2.GetStateRequest.SerializeToString,
@@ -154,6 +179,41 @@ class ControlServiceServicer(object):
 
     def SetParameter(self, request, context):
         """Changes a parameter for all calls that start from now on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApplyParameters(self, request, context):
+        """Changes several parameters, of any stacks: all of them, or none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportParameters(self, request, context):
+        """Returns the values of parameters, to be kept and given to ApplyParameters later.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndoChange(self, request, context):
+        """Takes back what a command has changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLeases(self, request, context):
+        """Lists what is lent, when it returns, and to what.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndLease(self, request, context):
+        """Has the old values of a lease return now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,6 +307,31 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.SetParameter,
                     request_deserializer=ninelives__control_dot_v1_dot_control__pb2.SetParameterRequest.FromString,
                     response_serializer=ninelives__control_dot_v1_dot_control__pb2.SetParameterResponse.SerializeToString,
+            ),
+            'ApplyParameters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyParameters,
+                    request_deserializer=ninelives__control_dot_v1_dot_control__pb2.ApplyParametersRequest.FromString,
+                    response_serializer=ninelives__control_dot_v1_dot_control__pb2.ApplyParametersResponse.SerializeToString,
+            ),
+            'ExportParameters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportParameters,
+                    request_deserializer=ninelives__control_dot_v1_dot_control__pb2.ExportParametersRequest.FromString,
+                    response_serializer=ninelives__control_dot_v1_dot_control__pb2.ExportParametersResponse.SerializeToString,
+            ),
+            'UndoChange': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndoChange,
+                    request_deserializer=ninelives__control_dot_v1_dot_control__pb2.UndoChangeRequest.FromString,
+                    response_serializer=ninelives__control_dot_v1_dot_control__pb2.UndoChangeResponse.SerializeToString,
+            ),
+            'ListLeases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLeases,
+                    request_deserializer=ninelives__control_dot_v1_dot_control__pb2.ListLeasesRequest.FromString,
+                    response_serializer=ninelives__control_dot_v1_dot_control__pb2.ListLeasesResponse.SerializeToString,
+            ),
+            'EndLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndLease,
+                    request_deserializer=ninelives__control_dot_v1_dot_control__pb2.EndLeaseRequest.FromString,
+                    response_serializer=ninelives__control_dot_v1_dot_control__pb2.EndLeaseResponse.SerializeToString,
             ),
             'GetState': grpc.unary_unary_rpc_method_handler(
                     servicer.GetState,
@@ -455,6 +540,141 @@ class ControlService(object):
             '/ninelives_control.v1.ControlService/SetParameter',
             ninelives__control_dot_v1_dot_control__pb2.SetParameterRequest.SerializeToString,
             ninelives__control_dot_v1_dot_control__pb2.SetParameterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyParameters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ninelives_control.v1.ControlService/ApplyParameters',
+            ninelives__control_dot_v1_dot_control__pb2.ApplyParametersRequest.SerializeToString,
+            ninelives__control_dot_v1_dot_control__pb2.ApplyParametersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportParameters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ninelives_control.v1.ControlService/ExportParameters',
+            ninelives__control_dot_v1_dot_control__pb2.ExportParametersRequest.SerializeToString,
+            ninelives__control_dot_v1_dot_control__pb2.ExportParametersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndoChange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ninelives_control.v1.ControlService/UndoChange',
+            ninelives__control_dot_v1_dot_control__pb2.UndoChangeRequest.SerializeToString,
+            ninelives__control_dot_v1_dot_control__pb2.UndoChangeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLeases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ninelives_control.v1.ControlService/ListLeases',
+            ninelives__control_dot_v1_dot_control__pb2.ListLeasesRequest.SerializeToString,
+            ninelives__control_dot_v1_dot_control__pb2.ListLeasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ninelives_control.v1.ControlService/EndLease',
+            ninelives__control_dot_v1_dot_control__pb2.EndLeaseRequest.SerializeToString,
+            ninelives__control_dot_v1_dot_control__pb2.EndLeaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

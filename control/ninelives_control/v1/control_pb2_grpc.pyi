@@ -131,6 +131,86 @@ _ControlServiceSetParameterType = typing_extensions.TypeVar(
     ],
 )
 
+_ControlServiceApplyParametersType = typing_extensions.TypeVar(
+    '_ControlServiceApplyParametersType',
+    grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ApplyParametersRequest,
+        ninelives_control.v1.control_pb2.ApplyParametersResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ApplyParametersRequest,
+        ninelives_control.v1.control_pb2.ApplyParametersResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ApplyParametersRequest,
+        ninelives_control.v1.control_pb2.ApplyParametersResponse,
+    ],
+)
+
+_ControlServiceExportParametersType = typing_extensions.TypeVar(
+    '_ControlServiceExportParametersType',
+    grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ExportParametersRequest,
+        ninelives_control.v1.control_pb2.ExportParametersResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ExportParametersRequest,
+        ninelives_control.v1.control_pb2.ExportParametersResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ExportParametersRequest,
+        ninelives_control.v1.control_pb2.ExportParametersResponse,
+    ],
+)
+
+_ControlServiceUndoChangeType = typing_extensions.TypeVar(
+    '_ControlServiceUndoChangeType',
+    grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.UndoChangeRequest,
+        ninelives_control.v1.control_pb2.UndoChangeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.UndoChangeRequest,
+        ninelives_control.v1.control_pb2.UndoChangeResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.UndoChangeRequest,
+        ninelives_control.v1.control_pb2.UndoChangeResponse,
+    ],
+)
+
+_ControlServiceListLeasesType = typing_extensions.TypeVar(
+    '_ControlServiceListLeasesType',
+    grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ListLeasesRequest,
+        ninelives_control.v1.control_pb2.ListLeasesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ListLeasesRequest,
+        ninelives_control.v1.control_pb2.ListLeasesResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ListLeasesRequest,
+        ninelives_control.v1.control_pb2.ListLeasesResponse,
+    ],
+)
+
+_ControlServiceEndLeaseType = typing_extensions.TypeVar(
+    '_ControlServiceEndLeaseType',
+    grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.EndLeaseRequest,
+        ninelives_control.v1.control_pb2.EndLeaseResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.EndLeaseRequest,
+        ninelives_control.v1.control_pb2.EndLeaseResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.EndLeaseRequest,
+        ninelives_control.v1.control_pb2.EndLeaseResponse,
+    ],
+)
+
 _ControlServiceGetStateType = typing_extensions.TypeVar(
     '_ControlServiceGetStateType',
     grpc.UnaryUnaryMultiCallable[
@@ -259,7 +339,7 @@ _ControlServiceWatchType = typing_extensions.TypeVar(
     ],
 )
 
-class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlServiceListPoliciesType, _ControlServiceDescribePolicyType, _ControlServiceListParametersType, _ControlServiceGetParameterType, _ControlServiceSetParameterType, _ControlServiceGetStateType, _ControlServiceGetMetricsType, _ControlServiceResetCircuitBreakerType, _ControlServiceForceCircuitBreakerType, _ControlServiceListEventsType, _ControlServiceListCommandsType, _ControlServiceExecuteType, _ControlServiceWatchType]):
+class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlServiceListPoliciesType, _ControlServiceDescribePolicyType, _ControlServiceListParametersType, _ControlServiceGetParameterType, _ControlServiceSetParameterType, _ControlServiceApplyParametersType, _ControlServiceExportParametersType, _ControlServiceUndoChangeType, _ControlServiceListLeasesType, _ControlServiceEndLeaseType, _ControlServiceGetStateType, _ControlServiceGetMetricsType, _ControlServiceResetCircuitBreakerType, _ControlServiceForceCircuitBreakerType, _ControlServiceListEventsType, _ControlServiceListCommandsType, _ControlServiceExecuteType, _ControlServiceWatchType]):
     """Reads the state of stacks and changes their parameters while calls are in flight.
 
     Callers show a token in the metadata `authorization: Bearer TOKEN`. Without one, callers on the
@@ -291,6 +371,26 @@ class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlS
         grpc.UnaryUnaryMultiCallable[
             ninelives_control.v1.control_pb2.SetParameterRequest,
             ninelives_control.v1.control_pb2.SetParameterResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.ApplyParametersRequest,
+            ninelives_control.v1.control_pb2.ApplyParametersResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.ExportParametersRequest,
+            ninelives_control.v1.control_pb2.ExportParametersResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.UndoChangeRequest,
+            ninelives_control.v1.control_pb2.UndoChangeResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.ListLeasesRequest,
+            ninelives_control.v1.control_pb2.ListLeasesResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.EndLeaseRequest,
+            ninelives_control.v1.control_pb2.EndLeaseResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             ninelives_control.v1.control_pb2.GetStateRequest,
@@ -353,6 +453,26 @@ class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlS
             ninelives_control.v1.control_pb2.SetParameterResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.ApplyParametersRequest,
+            ninelives_control.v1.control_pb2.ApplyParametersResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.ExportParametersRequest,
+            ninelives_control.v1.control_pb2.ExportParametersResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.UndoChangeRequest,
+            ninelives_control.v1.control_pb2.UndoChangeResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.ListLeasesRequest,
+            ninelives_control.v1.control_pb2.ListLeasesResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.EndLeaseRequest,
+            ninelives_control.v1.control_pb2.EndLeaseResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             ninelives_control.v1.control_pb2.GetStateRequest,
             ninelives_control.v1.control_pb2.GetStateResponse,
         ],
@@ -404,6 +524,21 @@ class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlS
     SetParameter: _ControlServiceSetParameterType
     """Changes a parameter for all calls that start from now on."""
 
+    ApplyParameters: _ControlServiceApplyParametersType
+    """Changes several parameters, of any stacks: all of them, or none."""
+
+    ExportParameters: _ControlServiceExportParametersType
+    """Returns the values of parameters, to be kept and given to ApplyParameters later."""
+
+    UndoChange: _ControlServiceUndoChangeType
+    """Takes back what a command has changed."""
+
+    ListLeases: _ControlServiceListLeasesType
+    """Lists what is lent, when it returns, and to what."""
+
+    EndLease: _ControlServiceEndLeaseType
+    """Has the old values of a lease return now."""
+
     GetState: _ControlServiceGetStateType
     """Returns the state of policies and the traffic of the last minutes."""
 
@@ -452,6 +587,26 @@ ControlServiceAsyncStub: typing_extensions.TypeAlias = ControlServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         ninelives_control.v1.control_pb2.SetParameterRequest,
         ninelives_control.v1.control_pb2.SetParameterResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ApplyParametersRequest,
+        ninelives_control.v1.control_pb2.ApplyParametersResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ExportParametersRequest,
+        ninelives_control.v1.control_pb2.ExportParametersResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.UndoChangeRequest,
+        ninelives_control.v1.control_pb2.UndoChangeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ListLeasesRequest,
+        ninelives_control.v1.control_pb2.ListLeasesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.EndLeaseRequest,
+        ninelives_control.v1.control_pb2.EndLeaseResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         ninelives_control.v1.control_pb2.GetStateRequest,
@@ -541,6 +696,46 @@ class ControlServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[ninelives_control.v1.control_pb2.SetParameterResponse, collections.abc.Awaitable[ninelives_control.v1.control_pb2.SetParameterResponse]]:
         """Changes a parameter for all calls that start from now on."""
+
+    @abc.abstractmethod
+    def ApplyParameters(
+        self,
+        request: ninelives_control.v1.control_pb2.ApplyParametersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[ninelives_control.v1.control_pb2.ApplyParametersResponse, collections.abc.Awaitable[ninelives_control.v1.control_pb2.ApplyParametersResponse]]:
+        """Changes several parameters, of any stacks: all of them, or none."""
+
+    @abc.abstractmethod
+    def ExportParameters(
+        self,
+        request: ninelives_control.v1.control_pb2.ExportParametersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[ninelives_control.v1.control_pb2.ExportParametersResponse, collections.abc.Awaitable[ninelives_control.v1.control_pb2.ExportParametersResponse]]:
+        """Returns the values of parameters, to be kept and given to ApplyParameters later."""
+
+    @abc.abstractmethod
+    def UndoChange(
+        self,
+        request: ninelives_control.v1.control_pb2.UndoChangeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[ninelives_control.v1.control_pb2.UndoChangeResponse, collections.abc.Awaitable[ninelives_control.v1.control_pb2.UndoChangeResponse]]:
+        """Takes back what a command has changed."""
+
+    @abc.abstractmethod
+    def ListLeases(
+        self,
+        request: ninelives_control.v1.control_pb2.ListLeasesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[ninelives_control.v1.control_pb2.ListLeasesResponse, collections.abc.Awaitable[ninelives_control.v1.control_pb2.ListLeasesResponse]]:
+        """Lists what is lent, when it returns, and to what."""
+
+    @abc.abstractmethod
+    def EndLease(
+        self,
+        request: ninelives_control.v1.control_pb2.EndLeaseRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[ninelives_control.v1.control_pb2.EndLeaseResponse, collections.abc.Awaitable[ninelives_control.v1.control_pb2.EndLeaseResponse]]:
+        """Has the old values of a lease return now."""
 
     @abc.abstractmethod
     def GetState(
