@@ -1,0 +1,1 @@
+"""A control plane that is killed while commands run."""
