@@ -13,6 +13,8 @@ import grpc
 from ninelives_control.v1.control_pb2 import GetParameterRequest, SetParameterRequest
 from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
 
+from tests.waiting import until
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -156,6 +158,13 @@ class Crowd:
         for thread in self._threads:
             thread.start()
 
+    def work_until(self, acknowledged: int) -> None:
+        """Wait until so many commands were acknowledged, or something else came up."""
+        until(
+            lambda: self.told.count >= acknowledged or self.told.surprises,
+            patience=PATIENCE + acknowledged,
+        )
+
     def end(self) -> Told:
         """Wait for all clients: they end with their server."""
         self._ending.set()
@@ -175,7 +184,7 @@ class Crowd:
                 acknowledged.append(way.set(path, value))
         except GONE:
             pass
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the test tells
             self.told.surprises.append(error)
         finally:
             way.close()

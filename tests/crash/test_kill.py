@@ -20,7 +20,6 @@ from ninelives_control.chain import Status
 from ninelives_control.identity import Role
 from tests.crash import killed
 from tests.crash.crowd import Crowd, OverGrpc, Ports
-from tests.waiting import until
 
 KILLS = int(os.environ.get("NINELIVES_KILLS", "2"))
 COMMANDS = int(os.environ.get("NINELIVES_COMMANDS", "400"))
@@ -79,8 +78,7 @@ def test_what_was_acknowledged_outlives_a_process_that_is_killed(tmp_path):
         before = dict(known)
         with life(tmp_path) as (ports, process):
             crowd = Crowd(killed.CLIENTS, ports, token, values)
-            wanted = chance.randint(1, 2 * COMMANDS // KILLS)
-            until(lambda: crowd.told.count >= wanted or crowd.told.surprises, patience=COMMANDS)
+            crowd.work_until(chance.randint(1, 2 * COMMANDS // KILLS))
             process.kill()
             told = crowd.end()
         assert told.surprises == []
