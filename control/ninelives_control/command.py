@@ -20,6 +20,7 @@ from ninelives_grpc.errors import ConfigError, UnknownNameError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from ninelives_control.decision import Explanation, Request
     from ninelives_control.identity import Identity
     from ninelives_control.model import ParameterValue
     from ninelives_grpc.observer.observer import Observer
@@ -80,6 +81,7 @@ class Context:
         observer: What they did over the last minutes.
         commands: All commands.
         may: Whether that identity may use a command at all.
+        explain: Why somebody may do something, or not.
     """
 
     id: str
@@ -90,6 +92,7 @@ class Context:
     observer: Observer
     commands: CommandTable
     may: Callable[[Command[Any, Any]], bool]
+    explain: Callable[[Request], Explanation]
 
     def stacks(self, name: str | None) -> list[Stack]:
         """Return the stack of that name, or all of them.
@@ -213,6 +216,7 @@ class CommandTable:
 
         It must not block and must not raise.
         """
+
         # Not the callback itself, which may be given twice.
         def notify() -> None:
             callback()

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from ninelives_control.audit import Attempt
 from ninelives_control.canonical import canonical
 from ninelives_control.command import Command, Context, Effect
+from ninelives_control.decision import Request
 from ninelives_control.errors import Code, CommandError, shortened, translated
 from ninelives_control.identity import Proof
 from ninelives_control.journal import Journal
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ninelives_control.audit import AuditLog
-    from ninelives_control.authorization import Authorization, Decision
     from ninelives_control.command import CommandTable
+    from ninelives_control.decision import Authorizer, Decision
     from ninelives_control.identity import Authenticator, Caller, Identity
     from ninelives_grpc.observer.observer import Observer
     from ninelives_grpc.registry import Registry
@@ -44,6 +45,7 @@ class _Admitted:
     identity: Identity
     command: Command[Any, Any]
     arguments: BaseModel
+    request: Request
 
 
 class Dispatcher:
@@ -71,7 +73,7 @@ class Dispatcher:
         commands: CommandTable,
         *,
         authenticator: Authenticator,
-        authorization: Authorization,
+        authorization: Authorizer,
         audit: AuditLog,
         events: MemorySink,
         observer: Observer,
@@ -190,7 +192,9 @@ class Dispatcher:
             first,
             subscription,
             notify=notify,
-            check=lambda: self._check(self._authenticator.identify(caller), admitted),
+            check=lambda: self._check(
+                dataclasses.replace(admitted.request, identity=self._authenticator.identify(caller))
+            ),
             on_close=self._watches.discard,
         )
         self._watches.add(opened)
@@ -231,24 +235,25 @@ class Dispatcher:
             attempt = dataclasses.replace(attempt, arguments=told)
             if wrong is not None:
                 raise wrong  # noqa: TRY301 - it is written down as all others
-            admitted = _Admitted(
-                attempt=attempt, identity=identity, command=command, arguments=arguments
-            )
-            decision = self._check(identity, admitted)
+            request = _request(identity, command, arguments)
+            decision = self._check(request)
         except Exception as error:  # noqa: BLE001 - every caller is told something
             raise self._journal.refused(attempt, _told(error, attempt, arguments)) from None
-        attempt = dataclasses.replace(attempt, rule=decision.rule)
-        return dataclasses.replace(admitted, attempt=attempt)
+        return _Admitted(
+            attempt=dataclasses.replace(attempt, rule=decision.rule),
+            identity=identity,
+            command=command,
+            arguments=arguments,
+            request=request,
+        )
 
-    def _check(self, identity: Identity, admitted: _Admitted) -> Decision:
-        command = admitted.command
-        targets = command.targets(admitted.arguments)
-        decision = self._authorization.may_do(identity, command.name, command.effect, targets)
-        _require(decision, identity)
+    def _check(self, request: Request) -> Decision:
+        decision = self._authorization.may_do(request)
+        _require(decision, request.identity)
         return decision
 
     def _run(self, admitted: _Admitted) -> BaseModel:
-        attempt, journal = admitted.attempt, self._journal
+        attempt, journal = self._begun(admitted), self._journal
         audited = self._audit_reads or admitted.command.effect is not Effect.READ
         if audited:
             journal.intended(attempt)
@@ -260,6 +265,19 @@ class Dispatcher:
         if audited:
             journal.succeeded(attempt, result)
         return result
+
+    def _begun(self, admitted: _Admitted) -> Attempt:
+        """Count a change that is about to be made, which may have become one too many."""
+        attempt, request = admitted.attempt, admitted.request
+        if not request.changes or getattr(admitted.arguments, "dry_run", False):
+            return attempt
+        try:
+            decision = self._authorization.begin(request)
+            _require(decision, admitted.identity)
+        except Exception as error:  # noqa: BLE001 - every caller is told something
+            told = _told(error, attempt, admitted.arguments)
+            raise self._journal.refused(attempt, told) from None
+        return dataclasses.replace(attempt, rule=decision.rule)
 
     def _result(self, admitted: _Admitted) -> BaseModel:
         command, identity = admitted.command, admitted.identity
@@ -274,6 +292,7 @@ class Dispatcher:
             may=lambda other: (
                 self._authorization.may_use(identity, other.name, other.effect).allowed
             ),
+            explain=self._authorization.explain,
         )
         result: object = command.handler(admitted.arguments, context)
         if isinstance(result, BaseModel) and isinstance(result, command.result):
@@ -299,6 +318,16 @@ def _require(decision: Decision, identity: Identity) -> None:
     if identity.proof is Proof.ANONYMOUS:
         sentence += "; you have shown no token"
     raise CommandError(Code.PERMISSION_DENIED, sentence, rule=decision.rule)
+
+
+def _request(identity: Identity, command: Command[Any, Any], arguments: BaseModel) -> Request:
+    return Request(
+        identity=identity,
+        command=command.name,
+        effect=command.effect,
+        targets=command.targets(arguments),
+        reason=str(getattr(arguments, "reason", "")),
+    )
 
 
 def _printable(name: str) -> str:
