@@ -14,8 +14,8 @@ from ninelives_control.decision import (
     Decision,
     Explanation,
     Finding,
-    Outcome,
     Request,
+    RuleOutcome,
 )
 from ninelives_control.identity import Role
 from ninelives_control.paths import ANYWHERE, matches, reaches
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ninelives_control.decision import Authorizer, Facts
     from ninelives_control.identity import Identity
 
-Said = tuple[Rule, Outcome, str]
+Said = tuple[Rule, RuleOutcome, str]
 """What a rule says of a target, and the sentence that a refusal would have."""
 
 
@@ -153,11 +153,11 @@ class Authorization:
             if rule.verdict is Verdict.ALLOW:
                 allowing.append(rule)
             elif self._in_time(rule):
-                yield rule, Outcome.DENIES, _denied(rule, request.command)
+                yield rule, RuleOutcome.DENIES, _denied(rule, request.command)
         for rule in allowing:
             proposal = target if isinstance(target, Proposal) else None
             unmet = self._conditions.unmet(rule, request, proposal, planned[rule.id])
-            yield rule, Outcome.WOULD_ALLOW if unmet else Outcome.ALLOWS, unmet
+            yield rule, RuleOutcome.WOULD_ALLOW if unmet else RuleOutcome.ALLOWS, unmet
 
     def _findings(
         self,
@@ -170,10 +170,10 @@ class Authorization:
         """Go through all rules in their order, also those that do not speak of this."""
         by_id = {rule.id: (outcome, sentence) for rule, outcome, sentence in said}
         for rule in rules:
-            outcome, sentence = by_id.get(rule.id, (Outcome.SILENT, ""))
-            if outcome is Outcome.SILENT:
+            outcome, sentence = by_id.get(rule.id, (RuleOutcome.SILENT, ""))
+            if outcome is RuleOutcome.SILENT:
                 sentence = _other(rule, request, target) or self._conditions.out_of_time(rule)
-            elif outcome is Outcome.ALLOWS:
+            elif outcome is RuleOutcome.ALLOWS:
                 sentence = f"rule {rule.id} allows {request.command} here"
             decided = rule.id == decision.rule
             yield Finding(rule=rule.id, outcome=outcome, decided=decided, sentence=sentence)
@@ -230,10 +230,10 @@ def _outcome(said: Iterable[Said], rules: Sequence[Rule], request: Request) -> D
     """Return what follows from what rules say, of which those that deny come first."""
     unmet: Decision | None = None
     for rule, outcome, sentence in said:
-        if outcome is Outcome.ALLOWS:
+        if outcome is RuleOutcome.ALLOWS:
             return Decision(allowed=True, rule=rule.id)
         refusal = Decision(allowed=False, rule=rule.id, sentence=sentence)
-        if outcome is Outcome.DENIES:
+        if outcome is RuleOutcome.DENIES:
             return refusal
         unmet = unmet or refusal
     return unmet or Decision(allowed=False, rule=BY_DEFAULT, sentence=_nothing(rules, request))

@@ -59,7 +59,7 @@ class Decision:
     sentence: str = ""
 
 
-class Outcome(StrEnum):
+class RuleOutcome(StrEnum):
     """What a rule says about a request."""
 
     ALLOWS = "allows"
@@ -82,7 +82,7 @@ class Finding:
     """
 
     rule: str
-    outcome: Outcome
+    outcome: RuleOutcome
     decided: bool
     sentence: str
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ninelives_control.commands.authorization import explain_authorization
 from ninelives_control.commands.catalog import list_commands
 from ninelives_control.commands.circuit_breakers import (
     force_circuit_breaker,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 BUILT_IN: tuple[Command[Any, Any], ...] = (
     describe_policy,
+    explain_authorization,
     force_circuit_breaker,
     get_metrics,
     get_parameter,

@@ -227,6 +227,22 @@ _ControlServiceListCommandsType = typing_extensions.TypeVar(
     ],
 )
 
+_ControlServiceExplainAuthorizationType = typing_extensions.TypeVar(
+    '_ControlServiceExplainAuthorizationType',
+    grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ExplainAuthorizationRequest,
+        ninelives_control.v1.control_pb2.ExplainAuthorizationResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ExplainAuthorizationRequest,
+        ninelives_control.v1.control_pb2.ExplainAuthorizationResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ExplainAuthorizationRequest,
+        ninelives_control.v1.control_pb2.ExplainAuthorizationResponse,
+    ],
+)
+
 _ControlServiceExecuteType = typing_extensions.TypeVar(
     '_ControlServiceExecuteType',
     grpc.UnaryUnaryMultiCallable[
@@ -259,7 +275,7 @@ _ControlServiceWatchType = typing_extensions.TypeVar(
     ],
 )
 
-class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlServiceListPoliciesType, _ControlServiceDescribePolicyType, _ControlServiceListParametersType, _ControlServiceGetParameterType, _ControlServiceSetParameterType, _ControlServiceGetStateType, _ControlServiceGetMetricsType, _ControlServiceResetCircuitBreakerType, _ControlServiceForceCircuitBreakerType, _ControlServiceListEventsType, _ControlServiceListCommandsType, _ControlServiceExecuteType, _ControlServiceWatchType]):
+class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlServiceListPoliciesType, _ControlServiceDescribePolicyType, _ControlServiceListParametersType, _ControlServiceGetParameterType, _ControlServiceSetParameterType, _ControlServiceGetStateType, _ControlServiceGetMetricsType, _ControlServiceResetCircuitBreakerType, _ControlServiceForceCircuitBreakerType, _ControlServiceListEventsType, _ControlServiceListCommandsType, _ControlServiceExplainAuthorizationType, _ControlServiceExecuteType, _ControlServiceWatchType]):
     """Reads the state of stacks and changes their parameters while calls are in flight.
 
     Callers show a token in the metadata `authorization: Bearer TOKEN`. Without one, callers on the
@@ -315,6 +331,10 @@ class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlS
         grpc.UnaryUnaryMultiCallable[
             ninelives_control.v1.control_pb2.ListCommandsRequest,
             ninelives_control.v1.control_pb2.ListCommandsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.ExplainAuthorizationRequest,
+            ninelives_control.v1.control_pb2.ExplainAuthorizationResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             ninelives_control.v1.control_pb2.ExecuteRequest,
@@ -377,6 +397,10 @@ class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlS
             ninelives_control.v1.control_pb2.ListCommandsResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.ExplainAuthorizationRequest,
+            ninelives_control.v1.control_pb2.ExplainAuthorizationResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             ninelives_control.v1.control_pb2.ExecuteRequest,
             ninelives_control.v1.control_pb2.ExecuteResponse,
         ],
@@ -421,6 +445,9 @@ class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlS
 
     ListCommands: _ControlServiceListCommandsType
     """Lists the commands with their arguments and results, and whether the caller may use them."""
+
+    ExplainAuthorization: _ControlServiceExplainAuthorizationType
+    """Says whether the caller may do something now, and why, rule by rule; nothing is done."""
 
     Execute: _ControlServiceExecuteType
     """Runs any command, also those that an application has added."""
@@ -476,6 +503,10 @@ ControlServiceAsyncStub: typing_extensions.TypeAlias = ControlServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         ninelives_control.v1.control_pb2.ListCommandsRequest,
         ninelives_control.v1.control_pb2.ListCommandsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ExplainAuthorizationRequest,
+        ninelives_control.v1.control_pb2.ExplainAuthorizationResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         ninelives_control.v1.control_pb2.ExecuteRequest,
@@ -589,6 +620,14 @@ class ControlServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[ninelives_control.v1.control_pb2.ListCommandsResponse, collections.abc.Awaitable[ninelives_control.v1.control_pb2.ListCommandsResponse]]:
         """Lists the commands with their arguments and results, and whether the caller may use them."""
+
+    @abc.abstractmethod
+    def ExplainAuthorization(
+        self,
+        request: ninelives_control.v1.control_pb2.ExplainAuthorizationRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[ninelives_control.v1.control_pb2.ExplainAuthorizationResponse, collections.abc.Awaitable[ninelives_control.v1.control_pb2.ExplainAuthorizationResponse]]:
+        """Says whether the caller may do something now, and why, rule by rule; nothing is done."""
 
     @abc.abstractmethod
     def Execute(
