@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ninelives_control.command import Proposal
 from ninelives_control.conditions import Conditions
@@ -16,6 +16,7 @@ from ninelives_control.decision import (
     Finding,
     Request,
     RuleOutcome,
+    with_problem,
 )
 from ninelives_control.identity import Role
 from ninelives_control.paths import ANYWHERE, matches, reaches
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ninelives_control.command import Effect, Target
+    from ninelives_control.command import Command, Effect, Target
     from ninelives_control.decision import Authorizer, Facts
     from ninelives_control.identity import Identity
 
@@ -68,13 +69,13 @@ class Authorization:
         for rule in rules:
             if rule.verdict is Verdict.DENY and _is_about(rule, None) and self._in_time(rule):
                 refusal = Decision(allowed=False, rule=rule.id, sentence=_denied(rule, command))
-                return _with_problem(refusal, loaded.problem)
+                return with_problem(refusal, loaded.problem)
         for rule in rules:
             if rule.verdict is Verdict.ALLOW:
                 return Decision(allowed=True, rule=rule.id)
         sentence = _nothing(loaded.value, request)
         refusal = Decision(allowed=False, rule=BY_DEFAULT, sentence=sentence)
-        return _with_problem(refusal, loaded.problem)
+        return with_problem(refusal, loaded.problem)
 
     def may_do(self, request: Request) -> Decision:
         """Decide whether a request is allowed now; this counts nothing.
@@ -113,7 +114,7 @@ class Authorization:
             planned[decision.rule] += 1
             explained.append(
                 Explanation(
-                    decision=_with_problem(decision, loaded.problem),
+                    decision=with_problem(decision, loaded.problem),
                     findings=tuple(self._findings(loaded.value, said, decision, request, target)),
                     problem=loaded.problem,
                 )
@@ -132,7 +133,7 @@ class Authorization:
             said = self._said(rules, request, target, planned)
             decision = _outcome(said, loaded.value, request)
             if not decision.allowed:
-                return _with_problem(decision, loaded.problem), {}
+                return with_problem(decision, loaded.problem), {}
             planned[decision.rule] += 1
             decisions.append(decision)
         changes = {
@@ -182,18 +183,27 @@ class Authorization:
         return not self._conditions.out_of_time(rule)
 
 
-def authorization_of(path: Path | None, facts: Facts) -> Authorizer:
+def authorization_of(
+    path: Path | None, facts: Facts, commands: Iterable[Command[Any, Any]]
+) -> Authorizer:
     """Return what decides by a file, which is looked at again when it has changed.
 
     Args:
-        path: The file of rules, or None for the default rules.
+        path: The file of rules, or of policies if it ends with `.cedar`; None for the default
+            rules.
         facts: What there is to know of the world.
+        commands: Those that policies in Cedar may name.
 
     Raises:
         ConfigError: Something in the file is wrong; names it.
+        MissingExtraError: Cedar is not installed.
     """
     if path is None:
         return Authorization(facts)
+    if path.suffix == ".cedar":
+        from ninelives_control import cedar  # noqa: PLC0415 - may not be installed
+
+        return cedar.Cedar(facts, ReloadedFile(path, lambda at: cedar.read(at, commands)).current)
     return Authorization(facts, ReloadedFile(path, load).current)
 
 
@@ -237,15 +247,6 @@ def _outcome(said: Iterable[Said], rules: Sequence[Rule], request: Request) -> D
             return refusal
         unmet = unmet or refusal
     return unmet or Decision(allowed=False, rule=BY_DEFAULT, sentence=_nothing(rules, request))
-
-
-def _with_problem(decision: Decision, problem: str) -> Decision:
-    """Add to a refusal that the rules are those of before, if they are."""
-    if decision.allowed or not problem:
-        return decision
-    return replace(
-        decision, sentence=f"{decision.sentence}; these are the rules of before, as {problem}"
-    )
 
 
 def _denied(rule: Rule, command: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -147,3 +147,11 @@ class Authorizer(Protocol):
         Raises:
             UnknownNameError: As `may_do`.
         """
+
+
+def with_problem(decision: Decision, problem: str) -> Decision:
+    """Add to a refusal that the rules are those of before, if they are."""
+    if decision.allowed or not problem:
+        return decision
+    sentence = f"{decision.sentence}; these are the rules of before, as {problem}"
+    return replace(decision, sentence=sentence)

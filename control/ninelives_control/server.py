@@ -61,9 +61,9 @@ class ControlPlane:
             does not serve it.
         http_port: The port for HTTP; likewise.
         tokens: The file of tokens, made by `ninelives token add`.
-        rules: A file of rules, see `rules`, which is looked at again when it has changed; by
-            default viewers read, operators change, agents change within bounds, and admins do
-            everything.
+        rules: A file of rules, see `rules`, or `.cedar` of policies, see `cedar`; it is looked at
+            again when it has changed. By default viewers read, operators change, agents change
+            within bounds, and admins do everything.
         audit: The file that every command is written down in; by default it is kept in memory.
         audit_key: Secret that seals the audit.
         audit_reads: Whether commands that only read are written down too.
@@ -178,7 +178,7 @@ class ControlPlane:
         authenticator = Authenticator(
             None if self._tokens is None else TokenFile(self._tokens), anonymous=self._anonymous
         )
-        authorization = authorization_of(self._rules, facts_of(self.registry))
+        authorization = authorization_of(self._rules, facts_of(self.registry), self.commands)
         audit = AuditLog(self._audit, key=self._audit_key)
         teardown.callback(audit.close)
         events, stream = MemorySink(), StreamingSink()

@@ -19,7 +19,7 @@ from ninelives_control.commands.authorization import explained_of
 from ninelives_control.decision import Facts, Request
 from ninelives_control.errors import CommandError
 from ninelives_control.identity import Identity, Proof, Role
-from ninelives_grpc.errors import ConfigError, MissingExtraError
+from ninelives_grpc.errors import ConfigError, MissingExtraError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,11 +52,22 @@ class _Moment(click.ParamType[datetime]):
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def _print_schema(context: click.Context, _: click.Parameter, asked: object) -> None:
+    if not asked:
+        return
+    try:
+        from ninelives_control.cedar import schema  # noqa: PLC0415 - may not be installed
+    except MissingExtraError as error:
+        raise Failure(str(error), Exit.FAILED) from None
+    click.echo(schema(BUILT_IN), nl=False)
+    context.exit()
+
+
 @click.command("authorize")
 @click.option(
     "--rules",
     type=click.Path(path_type=Path),
-    help="File of rules; the default rules if not given.",
+    help="File of rules, or of policies in Cedar; the default rules if not given.",
 )
 @click.option(
     "--role", required=True, type=click.Choice([str(role) for role in Role]), help="Role of whom."
@@ -73,6 +84,14 @@ class _Moment(click.ParamType[datetime]):
 @click.option("--declared", type=_Value(), multiple=True, help="What the parameter was declared.")
 @click.option("--present", type=_Value(), multiple=True, help="What it is now; as declared.")
 @click.option("--at", type=_Moment(), help="When, in UTC if it does not say; now.")
+@click.option(
+    "--cedar-schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_schema,
+    help="Print the schema of policies in Cedar.",
+)
 @click.option("--explain", is_flag=True, help="Say what each rule says.")
 @form_option
 def cli(
@@ -116,9 +135,12 @@ def cli(
         reason=reason,
     )
     try:
-        explanation = authorization_of(rules, facts).explain(request)
+        explanation = authorization_of(rules, facts, BUILT_IN).explain(request)
     except ConfigError as error:
         raise Failure(str(error), Exit.INVALID) from None
+    except UnknownNameError as error:
+        msg = f"a rule is about multiples of the value of {path}: give it by {error.name}"
+        raise click.UsageError(msg) from None
     except MissingExtraError as error:
         raise Failure(str(error), Exit.FAILED) from None
     told = explained_of(explanation, Role(role)).model_dump(mode="json")
@@ -141,10 +163,9 @@ def _effect(name: str) -> Effect:
 
 
 def _given(values: tuple[ParameterValue, ...], option: str) -> Callable[[str], ParameterValue]:
-    def of(path: str) -> ParameterValue:
+    def of(_: str) -> ParameterValue:
         if not values:
-            msg = f"a rule is about multiples of the value of {path}: give it by {option}"
-            raise click.UsageError(msg)
+            raise UnknownNameError("option", option, ())
         return values[-1]
 
     return of
