@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ninelives_control.audit import AuditFile
     from ninelives_control.changes import Changes
+    from ninelives_control.decision import Explanation, Request
     from ninelives_control.identity import Identity
     from ninelives_control.model import ParameterValue
     from ninelives_grpc.observer.observer import Observer
@@ -84,6 +85,7 @@ class Context:
         changes: What makes changes of parameters.
         audit: What was asked for before.
         may: Whether that identity may use a command at all.
+        explain: Why somebody may do something, or not.
     """
 
     id: str
@@ -96,6 +98,7 @@ class Context:
     changes: Changes
     audit: AuditFile
     may: Callable[[Command[Any, Any]], bool]
+    explain: Callable[[Request], Explanation]
 
     def stacks(self, name: str | None) -> list[Stack]:
         """Return the stack of that name, or all of them.

@@ -16,6 +16,7 @@ from ninelives_control.canonical import WHOLE, canonical
 from ninelives_control.changes import Changes
 from ninelives_control.command import Command, Context, Effect
 from ninelives_control.commands.leases import end_lease
+from ninelives_control.decision import Request
 from ninelives_control.errors import Code, CommandError, shortened, translated
 from ninelives_control.identity import Proof
 from ninelives_control.journal import Journal
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ninelives_control.audit import AuditLog
-    from ninelives_control.authorization import Authorization, Decision
     from ninelives_control.command import CommandTable
+    from ninelives_control.decision import Authorizer, Decision
     from ninelives_control.identity import Authenticator, Caller, Identity
     from ninelives_control.leases import Lease
     from ninelives_control.parameter_store import ParameterStore
@@ -56,6 +57,7 @@ class _Admitted:
     command: Command[Any, Any]
     arguments: BaseModel
     context: Context
+    request: Request
 
     @property
     def key(self) -> tuple[str, str] | None:
@@ -91,7 +93,7 @@ class Dispatcher:
         commands: CommandTable,
         *,
         authenticator: Authenticator,
-        authorization: Authorization,
+        authorization: Authorizer,
         audit: AuditLog,
         events: MemorySink,
         observer: Observer,
@@ -215,7 +217,9 @@ class Dispatcher:
             first,
             subscription,
             notify=notify,
-            check=lambda: self._check(self._authenticator.identify(caller), admitted),
+            check=lambda: self._check(
+                dataclasses.replace(admitted.request, identity=self._authenticator.identify(caller))
+            ),
             on_close=self._watches.discard,
         )
         self._watches.add(opened)
@@ -253,14 +257,16 @@ class Dispatcher:
             role=identity.role,
             rule=_LEASE,
         )
+        context = self._context(attempt, identity)
         admitted = _Admitted(
             attempt=attempt,
             identity=identity,
             command=end_lease,
             arguments=arguments,
-            context=self._context(attempt, identity),
+            context=context,
+            request=_request(end_lease, arguments, context),
         )
-        self._run(admitted)
+        self._enact(admitted)
 
     def _admit(
         self,
@@ -289,24 +295,23 @@ class Dispatcher:
             attempt = dataclasses.replace(attempt, arguments=told)
             if wrong is not None:
                 raise wrong  # noqa: TRY301 - it is written down as all others
-            admitted = _Admitted(
-                attempt=attempt,
-                identity=identity,
-                command=command,
-                arguments=arguments,
-                context=self._context(attempt, identity),
-            )
-            decision = self._check(identity, admitted)
+            context = self._context(attempt, identity)
+            request = _request(command, arguments, context)
+            decision = self._check(request)
         except Exception as error:  # noqa: BLE001 - every caller is told something
             raise self._journal.refused(attempt, _told(error, attempt, arguments)) from None
-        attempt = dataclasses.replace(attempt, rule=decision.rule)
-        return dataclasses.replace(admitted, attempt=attempt)
+        return _Admitted(
+            attempt=dataclasses.replace(attempt, rule=decision.rule),
+            identity=identity,
+            command=command,
+            arguments=arguments,
+            context=context,
+            request=request,
+        )
 
-    def _check(self, identity: Identity, admitted: _Admitted) -> Decision:
-        command = admitted.command
-        targets = command.targets(admitted.arguments, admitted.context)
-        decision = self._authorization.may_do(identity, command.name, command.effect, targets)
-        _require(decision, identity)
+    def _check(self, request: Request) -> Decision:
+        decision = self._authorization.may_do(request)
+        _require(decision, request.identity)
         return decision
 
     def _run(self, admitted: _Admitted) -> BaseModel:
@@ -330,6 +335,9 @@ class Dispatcher:
         return result
 
     def _run_once(self, admitted: _Admitted) -> BaseModel:
+        return self._enact(dataclasses.replace(admitted, attempt=self._begun(admitted)))
+
+    def _enact(self, admitted: _Admitted) -> BaseModel:
         attempt, journal = admitted.attempt, self._journal
         audited = self._audit_reads or admitted.command.effect is not Effect.READ
         if audited:
@@ -342,6 +350,19 @@ class Dispatcher:
         if audited:
             journal.succeeded(attempt, result)
         return result
+
+    def _begun(self, admitted: _Admitted) -> Attempt:
+        """Count a change that is about to be made, which may have become one too many."""
+        attempt, request = admitted.attempt, admitted.request
+        if not request.changes or getattr(admitted.arguments, "dry_run", False):
+            return attempt
+        try:
+            decision = self._authorization.begin(request)
+            _require(decision, admitted.identity)
+        except Exception as error:  # noqa: BLE001 - every caller is told something
+            told = _told(error, attempt, admitted.arguments)
+            raise self._journal.refused(attempt, told) from None
+        return dataclasses.replace(attempt, rule=decision.rule)
 
     def _context(self, attempt: Attempt, identity: Identity) -> Context:
         return Context(
@@ -357,6 +378,7 @@ class Dispatcher:
             may=lambda other: (
                 self._authorization.may_use(identity, other.name, other.effect).allowed
             ),
+            explain=self._authorization.explain,
         )
 
 
@@ -386,6 +408,16 @@ def _require(decision: Decision, identity: Identity) -> None:
     if identity.proof is Proof.ANONYMOUS:
         sentence += "; you have shown no token"
     raise CommandError(Code.PERMISSION_DENIED, sentence, rule=decision.rule)
+
+
+def _request(command: Command[Any, Any], arguments: BaseModel, context: Context) -> Request:
+    return Request(
+        identity=context.identity,
+        command=command.name,
+        effect=command.effect,
+        targets=command.targets(arguments, context),
+        reason=str(getattr(arguments, "reason", "")),
+    )
 
 
 def _printable(name: str) -> str:

@@ -8,6 +8,31 @@ roles = ["agent"]
 commands = ["set_parameter", "reset_*"]
 paths = ["payments/**"]
 verdict = "deny"
+
+[[rules]]
+id = "agents-tune-timeouts-with-care"
+roles = ["agent"]
+commands = ["set_parameter"]
+paths = ["*/timeout/*"]
+step = 2.0                       # at most twice or half of what it is now,
+factor = 8.0                     # and never beyond eight times of what was declared
+maximum = 30.0
+reason_required = true
+changes_per_hour = 10            # for each agent
+hours = "09:00-17:00"            # "22:00-06:00" goes on after midnight
+days = ["mon", "tue", "wed", "thu", "fri"]
+timezone = "Europe/Berlin"       # UTC if not given
+
+[[rules]]
+id = "no-changes-on-friday-evening"
+roles = ["operator", "agent"]
+effects = ["change", "destructive"]
+hours = "16:00-24:00"
+days = ["fri"]
+verdict = "deny"
+
+The control plane looks at the file while it runs: put a new version into place at once, by
+renaming.
 """
 
 from __future__ import annotations
@@ -24,10 +49,16 @@ from ninelives_control.command import Effect
 from ninelives_control.errors import finding
 from ninelives_control.identity import Role
 from ninelives_control.paths import ANYWHERE
+from ninelives_control.schedule import Day, Schedule, schedule_of
 from ninelives_grpc.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+MAX_CHANGES = 10_000
+"""Changes per hour that a rule may count up to; one that allows more need not count."""
+
+_FOR_ALLOWING = "factor, step, minimum, maximum, reason_required and changes_per_hour"
 
 
 class Verdict(StrEnum):
@@ -40,9 +71,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """Who may do what, where, and within which bounds.
+    """Who may do what, where, when, and within which bounds.
 
-    A rule with bounds allows only numbers, and only within all of them.
+    A rule with bounds allows only numbers, and only within all of them. What reads needs no reason
+    and is not counted.
 
     Attributes:
         id: Its name in decisions and in the audit.
@@ -53,8 +85,16 @@ class Rule:
         paths: Patterns of addresses, see `paths`.
         factor: How many times a number may be moved up or down from its declared value; more
             than 1.
+        step: How many times a number may be moved up or down from its present value; more than 1.
+            Where that is none, or 0, any step will do that ends within the other bounds.
         minimum: Smallest number allowed.
         maximum: Largest number allowed.
+        reason_required: Whether the argument `reason` must not be empty.
+        changes_per_hour: How many changes each identity may make by this rule within any hour;
+            counted in this process, as they are about to be made.
+        hours: When it holds, such as "09:00-17:00"; "22:00-06:00" goes on after midnight.
+        days: On which days; those hours that go on after midnight belong to the day before it.
+        timezone: Where these hours and days are meant, such as "Europe/Berlin".
 
     Raises:
         ConfigError: It cannot be meant so; names the rule and the field.
@@ -69,8 +109,14 @@ class Rule:
     effects: tuple[Effect, ...] = tuple(Effect)
     paths: tuple[str, ...] = (ANYWHERE,)
     factor: float | None = None
+    step: float | None = None
     minimum: float | None = None
     maximum: float | None = None
+    reason_required: bool = False
+    changes_per_hour: int | None = None
+    hours: str = ""
+    days: tuple[Day, ...] = ()
+    timezone: str = "UTC"
 
     def __post_init__(self) -> None:
         """Check what the types do not."""
@@ -83,22 +129,38 @@ class Rule:
         """Whether it allows only some values."""
         return any(bound is not None for bound in self._bounds())
 
+    @property
+    def schedule(self) -> Schedule | None:
+        """When it holds; None is always."""
+        return schedule_of(self.hours, self.days, self.timezone)
+
     def _problem(self) -> str:
         for name in ("id", "roles", "commands", "effects", "paths"):
             if not getattr(self, name):
                 return f"{name} must not be empty: the rule would never apply"
-        if self.bounded and self.verdict is Verdict.DENY:
-            return "factor, minimum and maximum belong to a rule that allows"
+        try:
+            schedule_of(self.hours, self.days, self.timezone)
+        except ValueError as error:
+            return str(error)
+        conditional = self.bounded or self.reason_required or self.changes_per_hour is not None
+        if conditional and self.verdict is Verdict.DENY:
+            return f"{_FOR_ALLOWING} belong to a rule that allows"
+        if self.changes_per_hour is not None and not 1 <= self.changes_per_hour <= MAX_CHANGES:
+            return f"changes_per_hour must be from 1 to {MAX_CHANGES}, not {self.changes_per_hour}"
+        return self._problem_of_bounds()
+
+    def _problem_of_bounds(self) -> str:
         if not all(math.isfinite(bound or 0) for bound in self._bounds()):
-            return "factor, minimum and maximum must be finite"
-        if self.factor is not None and self.factor <= 1:
-            return f"factor must be more than 1, not {self.factor:g}"
+            return "factor, step, minimum and maximum must be finite"
+        for name, times in (("factor", self.factor), ("step", self.step)):
+            if times is not None and times <= 1:
+                return f"{name} must be more than 1, not {times:g}"
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             return f"minimum {self.minimum:g} must not be more than maximum {self.maximum:g}"
         return ""
 
     def _bounds(self) -> tuple[float | None, ...]:
-        return (self.factor, self.minimum, self.maximum)
+        return (self.factor, self.step, self.minimum, self.maximum)
 
 
 _TUNE = ("set_parameter", "apply_parameters", "end_lease", "undo_change")

@@ -8,13 +8,13 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Self
 
-from ninelives_control import rules as rule_files
 from ninelives_control.audit import AuditLog
-from ninelives_control.authorization import Authorization
+from ninelives_control.authorization import authorization_of
 from ninelives_control.command import CommandTable
 from ninelives_control.commands import BUILT_IN
 from ninelives_control.commands.recorder import dump_command
 from ninelives_control.errors import AuditError, Code, CommandError
+from ninelives_control.facts import facts_of
 from ninelives_control.identity import Authenticator, is_loopback
 from ninelives_control.loop import LoopThread
 from ninelives_control.parameter_store import ParameterStore
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from ninelives_control.model import ParameterValue
     from ninelives_control.transports.transport import Transport
     from ninelives_grpc.flight_recorder import FlightRecorder
     from ninelives_grpc.registry import Registry
@@ -63,8 +62,9 @@ class ControlPlane:
             does not serve it.
         http_port: The port for HTTP; likewise.
         tokens: The file of tokens, made by `ninelives token add`.
-        rules: A file of rules, see `rules`; by default viewers read, operators change, agents
-            change within bounds, and admins do everything.
+        rules: A file of rules, see `rules`, or `.cedar` of policies, see `cedar`; it is looked at
+            again when it has changed. By default viewers read, operators change, agents change
+            within bounds, and admins do everything.
         audit: The file that every command is written down in; by default it is kept in memory.
         audit_key: Secret that seals the audit.
         audit_reads: Whether commands that only read are written down too.
@@ -183,7 +183,7 @@ class ControlPlane:
         authenticator = Authenticator(
             None if self._tokens is None else TokenFile(self._tokens), anonymous=self._anonymous
         )
-        rules = rule_files.DEFAULT_RULES if self._rules is None else rule_files.load(self._rules)
+        authorization = authorization_of(self._rules, facts_of(self.registry), self.commands)
         audit = AuditLog(self._audit, key=self._audit_key)
         teardown.callback(audit.close)
         store = None if self._parameters is None else ParameterStore(self._parameters)
@@ -199,7 +199,7 @@ class ControlPlane:
             self.registry,
             self.commands,
             authenticator=authenticator,
-            authorization=Authorization(self._declared, rules),
+            authorization=authorization,
             audit=audit,
             events=events,
             observer=observer,
@@ -226,13 +226,6 @@ class ControlPlane:
     def _forget(self) -> None:
         self._dispatcher = None
         self._ports = {}
-
-    def _declared(self, path: str) -> ParameterValue:
-        policy, _, name = path.rpartition("/")
-        live = self.registry.policy(policy)
-        live.parameter(name)
-        value: ParameterValue = getattr(live.declared, name)
-        return value
 
     def _announce(self, authenticator: Authenticator) -> None:
         ports = ", ".join(f"{name} {self.host} port {port}" for name, port in self._ports.items())

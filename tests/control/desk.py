@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ninelives_control.authorization import Authorization
+from ninelives_control.facts import facts_of
 from ninelives_control.identity import Authenticator, Credentials
 from ninelives_control.router import Dispatcher
 from ninelives_control.rules import DEFAULT_RULES
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
     from ninelives_control.audit import AuditLog, Entry
     from ninelives_control.command import CommandTable
     from ninelives_grpc import Registry
-
-
-def declared(registry: Registry, path: str) -> Any:
-    policy, _, name = path.rpartition("/")
-    live = registry.policy(policy)
-    live.parameter(name)
-    return getattr(live.declared, name)
 
 
 class Desk:
@@ -49,13 +43,14 @@ class Desk:
         registry.attach(self.stream)
         self.observer = Observer(registry)
         rules = options.pop("rules", DEFAULT_RULES)
+        times = {key: options.pop(key) for key in ("wall", "now") if key in options}
         self.dispatcher = Dispatcher(
             registry,
             commands,
             authenticator=Authenticator(
                 TokenFile(tokens_path), anonymous=options.pop("anonymous", False)
             ),
-            authorization=Authorization(lambda path: declared(registry, path), rules),
+            authorization=Authorization(facts_of(registry, **times), rules),
             audit=audit,
             events=self.events,
             observer=self.observer,

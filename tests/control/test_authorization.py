@@ -1,9 +1,13 @@
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ninelives_control.authorization import BY_DEFAULT, Authorization
+from ninelives_control.authorization import Authorization
 from ninelives_control.command import Effect, Proposal, Target
+from ninelives_control.decision import BY_DEFAULT, Facts, Request
 from ninelives_control.identity import Identity, Proof, Role
 from ninelives_control.rules import DEFAULT_RULES, Rule, Verdict
 from ninelives_grpc.errors import UnknownNameError
@@ -28,8 +32,39 @@ def who(role):
     return Identity(name="x", role=role, proof=Proof.TOKEN)
 
 
+class World:
+    """Values, and times that pass when they are told to."""
+
+    def __init__(self):
+        self.present = dict(DECLARED)
+        self.time = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
+        self.seconds = 0.0
+
+    @property
+    def facts(self):
+        return Facts(
+            declared=declared,
+            present=self.present.__getitem__,
+            below=lambda _: (),
+            wall=lambda: self.time,
+            now=lambda: self.seconds,
+        )
+
+    def go_on(self, seconds):
+        self.time += timedelta(seconds=seconds)
+        self.seconds += seconds
+
+
+def request(role, command, effect, *targets, reason="", name="x"):
+    identity = Identity(name=name, role=role, proof=Proof.TOKEN)
+    return Request(
+        identity=identity, command=command, effect=effect, targets=targets, reason=reason
+    )
+
+
 def may(role, command, effect, *targets, rules=DEFAULT_RULES):
-    return Authorization(declared, rules).may_do(who(role), command, effect, targets)
+    asked = request(role, command, effect, *targets)
+    return Authorization(World().facts, rules).may_do(asked)
 
 
 def may_set(value, path="shop/retry/max_attempts", rules=DEFAULT_RULES, role=Role.AGENT):
@@ -173,7 +208,7 @@ def test_what_is_denied_in_one_place_is_not_shown_in_a_list_of_all():
 
 def test_a_rule_that_denies_everywhere_denies_without_a_place():
     deny = Rule(id="frozen", roles=(Role.OPERATOR,), verdict=Verdict.DENY, commands=("set_*",))
-    authorization = Authorization(declared, [*DEFAULT_RULES, deny])
+    authorization = Authorization(World().facts, [*DEFAULT_RULES, deny])
 
     decision = authorization.may_use(who(Role.OPERATOR), "set_parameter", Effect.CHANGE)
 
@@ -211,3 +246,203 @@ def test_bounds_on_values_do_not_keep_from_commands_without_a_value():
 def test_the_declared_value_of_what_is_not_there_is_an_error():
     with pytest.raises(UnknownNameError):
         may_set(3, "shop/retry/max")
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def tries(world, *rules):
+    """Return how an agent sets a parameter, for real, and is told what decided."""
+    authorization = Authorization(world.facts, rules)
+
+    def set_to(value, path="shop/retry/max_attempts", reason="", name="x", effect=Effect.CHANGE):
+        targets = [Proposal(path=path, value=value)]
+        asked = request(Role.AGENT, "set_parameter", effect, *targets, reason=reason, name=name)
+        decision = authorization.begin(asked)
+        if decision.allowed:
+            world.present[path] = value
+        return decision
+
+    return set_to
+
+
+def test_a_step_is_measured_from_the_present_value(world):
+    set_to = tries(world, Rule(id="slow", roles=(Role.AGENT,), step=2.0))
+
+    assert not set_to(8.1).allowed
+    assert set_to(8).allowed
+    assert set_to(16).allowed
+    assert set_to(7).sentence == (
+        "rule slow allows shop/retry/max_attempts numbers from 8 to 32, as it is 16 now and the "
+        "step is 2"
+    )
+
+
+def test_repeated_steps_stay_within_the_factor(world):
+    set_to = tries(world, Rule(id="slow", roles=(Role.AGENT,), step=2.0, factor=4.0))
+
+    assert [set_to(value).allowed for value in (8, 16, 17, 32)] == [True, True, False, False]
+    assert set_to(17).sentence == (
+        "rule slow allows shop/retry/max_attempts numbers from 8 to 16, as 4 is declared and the "
+        "factor is 4 and it is 16 now and the step is 2"
+    )
+
+
+def test_who_is_further_away_than_one_step_is_told_so(world):
+    world.present["shop/retry/max_attempts"] = 100
+    set_to = tries(world, Rule(id="slow", roles=(Role.AGENT,), step=2.0, factor=4.0))
+
+    for value in (16, 50, 100):
+        assert "allows shop/retry/max_attempts no number now" in set_to(value).sentence
+
+
+def test_a_step_from_nothing_needs_other_bounds(world):
+    path = "shop/bulkhead/max_queue"
+    free = tries(world, Rule(id="slow", roles=(Role.AGENT,), step=2.0))
+    bound = tries(world, Rule(id="slow", roles=(Role.AGENT,), step=2.0, minimum=0.0, maximum=9.0))
+
+    assert "the present value of shop/bulkhead/max_queue, which is 0" in free(3, path).sentence
+    assert not bound(10, path).allowed
+    assert bound(9, path).allowed
+
+
+@pytest.mark.parametrize("reason", ["", "  \n"])
+def test_a_reason_may_be_required(world, reason):
+    set_to = tries(world, Rule(id="why", roles=(Role.AGENT,), reason_required=True))
+
+    assert set_to(5, reason=reason).sentence == (
+        "rule why allows set_parameter with a reason only: say why in the argument reason"
+    )
+    assert set_to(5, reason="calm down").allowed
+    assert set_to(5, effect=Effect.READ).allowed
+
+
+def test_a_rule_may_hold_at_some_hours(world):
+    office = Rule(id="office", roles=(Role.AGENT,), hours="09:00-17:00", days=("mon", "fri"))
+    set_to = tries(world, office)
+
+    assert set_to(5).allowed
+    world.go_on(5 * 3600)
+    assert set_to(5).sentence == (
+        "rule office holds 09:00-17:00 on mon and fri (UTC), the next time from "
+        "Mon 2026-11-30 09:00"
+    )
+
+
+def test_a_rule_that_denies_may_hold_at_some_hours(world):
+    freeze = Rule(
+        id="freeze", roles=(Role.AGENT,), verdict=Verdict.DENY, hours="16:00-24:00", days=("fri",)
+    )
+    set_to = tries(world, *DEFAULT_RULES, freeze)
+
+    assert set_to(5).allowed
+    world.go_on(4 * 3600)
+    assert set_to(5).rule == "freeze"
+    assert set_to(5).sentence.endswith("to the role agent, 16:00-24:00 on fri (UTC)")
+    world.go_on(8 * 3600)
+    assert set_to(5).allowed
+
+
+def test_changes_are_counted_for_each_identity_and_for_an_hour(world):
+    set_to = tries(world, Rule(id="few", roles=(Role.AGENT,), changes_per_hour=2))
+
+    assert set_to(5).allowed
+    world.go_on(600)
+    assert set_to(6).allowed
+    assert set_to(7).sentence == (
+        "rule few allows 2 changes an hour; again in 3000 s, from 13:00:00 UTC"
+    )
+    assert set_to(7, name="another").allowed
+    world.go_on(2999)
+    assert not set_to(7).allowed
+    world.go_on(1)
+    assert set_to(7).allowed
+    assert not set_to(8).allowed
+
+
+def test_what_is_only_asked_and_what_reads_is_not_counted(world):
+    few = Rule(id="few", roles=(Role.AGENT,), changes_per_hour=1)
+    authorization = Authorization(world.facts, [few])
+    change = request(Role.AGENT, "set_parameter", Effect.CHANGE, SHOP)
+    look = request(Role.AGENT, "get_state", Effect.READ, SHOP)
+
+    for _ in range(3):
+        assert authorization.may_do(change).allowed
+        assert authorization.explain(change).decision.allowed
+        assert authorization.begin(look).allowed
+    assert authorization.begin(change).allowed
+    assert not authorization.may_do(change).allowed
+    assert authorization.may_do(look).allowed
+
+
+def test_each_target_is_a_change(world):
+    few = Rule(id="few", roles=(Role.AGENT,), changes_per_hour=3)
+    authorization = Authorization(world.facts, [few])
+    two = request(Role.AGENT, "apply", Effect.CHANGE, SHOP, SHOP)
+    four = request(Role.AGENT, "apply", Effect.CHANGE, *[SHOP] * 4)
+
+    assert authorization.begin(four).sentence == (
+        "rule few allows 3 changes an hour, and never more at once"
+    )
+    assert authorization.begin(two).allowed
+    assert not authorization.begin(two).allowed
+    assert authorization.begin(request(Role.AGENT, "reset", Effect.CHANGE)).allowed
+    assert not authorization.begin(request(Role.AGENT, "reset", Effect.CHANGE)).allowed
+
+
+def test_where_the_changes_of_a_rule_are_spent_another_rule_decides(world):
+    careful = Rule(id="careful", roles=(Role.AGENT,), factor=2.0)
+    few = Rule(id="few", roles=(Role.AGENT,), changes_per_hour=1)
+    set_to = tries(world, few, careful)
+
+    assert [set_to(value).rule for value in (5, 6, 40)] == ["few", "careful", "few"]
+
+
+def test_threads_do_not_change_more_often_than_allowed_between_them(world):
+    few = Rule(id="few", roles=(Role.AGENT,), changes_per_hour=20)
+    authorization = Authorization(world.facts, [few])
+    change = request(Role.AGENT, "reset", Effect.CHANGE, SHOP)
+
+    with ThreadPoolExecutor(8) as pool:
+        decisions = list(pool.map(lambda _: authorization.begin(change), range(100)))
+
+    assert sum(decision.allowed for decision in decisions) == 20
+
+
+def test_an_explanation_says_of_each_rule_why_it_did_or_did_not_decide(world):
+    rules = [
+        Rule(id="for-admins", roles=(Role.ADMIN,)),
+        Rule(id="elsewhere", roles=(Role.AGENT,), paths=("search/**",)),
+        Rule(id="night", roles=(Role.AGENT,), verdict=Verdict.DENY, hours="22:00-06:00"),
+        Rule(id="narrow", roles=(Role.AGENT,), factor=1.5),
+        Rule(id="wide", roles=(Role.AGENT,), factor=4.0),
+        Rule(id="resets", roles=(Role.AGENT,), commands=("reset_*",)),
+    ]
+    authorization = Authorization(world.facts, rules)
+    proposal = Proposal(path="shop/retry/max_attempts", value=8)
+
+    explained = authorization.explain(request(Role.AGENT, "set_parameter", Effect.CHANGE, proposal))
+
+    assert (explained.decision.allowed, explained.decision.rule) == (True, "wide")
+    told = [(found.rule, found.outcome, found.decided) for found in explained.findings]
+    assert told == [
+        ("for-admins", "silent", False),
+        ("elsewhere", "silent", False),
+        ("night", "silent", False),
+        ("narrow", "would_allow", False),
+        ("wide", "allows", True),
+        ("resets", "silent", False),
+    ]
+    assert [found.sentence for found in explained.findings] == [
+        "rule for-admins speaks of the roles admin",
+        "rule elsewhere speaks of the paths search/**",
+        "rule night holds 22:00-06:00 (UTC), the next time from Fri 2026-11-27 22:00",
+        (
+            "rule narrow allows shop/retry/max_attempts numbers from 2.66667 to 6, as 4 is "
+            "declared and the factor is 1.5"
+        ),
+        "rule wide allows set_parameter here",
+        "rule resets speaks of the commands reset_*",
+    ]

@@ -306,3 +306,72 @@ def test_of_two_that_expect_the_same_revision_one_wins(desk):
         results = sorted(pool.map(change, (4, 5)))
 
     assert results == ["changed", "conflict with 2"]
+
+
+class Times:
+    """Times that pass when they are told to."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def now(self):
+        return self.seconds
+
+
+@pytest.fixture
+def bound(registry, shop, commands, audit, tokens, tokens_path):
+    """A desk at which agents change little, seldom, and with a reason."""
+    few = Rule(id="few", roles=(Role.AGENT,), step=2.0, changes_per_hour=2, reason_required=True)
+    times = Times()
+    desk = Desk(registry, commands, audit, tokens, tokens_path, rules=[few], now=times.now)
+    desk.times = times
+    yield desk
+    desk.close()
+
+
+def refused(desk, **arguments):
+    with pytest.raises(CommandError) as caught:
+        desk.ask("agent", "set_parameter", path=PATH, **arguments)
+    assert (caught.value.code, caught.value.rule) == (Code.PERMISSION_DENIED, "few")
+    return caught.value.message
+
+
+def test_steps_are_measured_from_the_value_that_runs(bound, shop):
+    shop.parameters["retry/max_attempts"].set(10)
+
+    assert "from 5 to 20, as it is 10 now" in refused(bound, value=21, reason="more")
+    bound.ask("agent", "set_parameter", path=PATH, value=20, reason="more")
+
+
+def test_a_reason_is_looked_for_in_the_arguments(bound):
+    assert "say why in the argument reason" in refused(bound, value=4)
+
+
+def test_changes_are_counted_when_they_are_made_and_dry_runs_are_not(bound):
+    for _ in range(3):
+        bound.ask("agent", "set_parameter", path=PATH, value=4, reason="x", dry_run=True)
+    for value in (4, 5):
+        bound.ask("agent", "set_parameter", path=PATH, value=value, reason="x")
+
+    assert "2 changes an hour" in refused(bound, value=4, reason="x")
+    assert "2 changes an hour" in refused(bound, value=4, reason="x", dry_run=True)
+    bound.ask("agent", "get_parameter", path=PATH)
+    bound.times.seconds = 3600.0
+    bound.ask("agent", "set_parameter", path=PATH, value=4, reason="x")
+
+
+def test_of_changes_at_once_no_more_are_made_than_allowed(bound, shop):
+    def change(_):
+        try:
+            bound.ask("agent", "set_parameter", path=PATH, value=4, reason="x")
+        except CommandError as error:
+            return error.code
+        return None
+
+    with ThreadPoolExecutor(8) as pool:
+        ends = list(pool.map(change, range(20)))
+
+    assert ends.count(None) == 2
+    assert set(ends) == {None, Code.PERMISSION_DENIED}
+    assert [entry.status for entry in bound.entries()].count("succeeded") == 2
+    assert bound.audit.verify().unfinished == ()

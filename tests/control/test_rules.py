@@ -1,5 +1,6 @@
 import pytest
 
+from ninelives_control import rules
 from ninelives_control.command import Effect
 from ninelives_control.identity import Role
 from ninelives_control.rules import DEFAULT_RULES, Rule, Verdict, load
@@ -46,13 +47,27 @@ def test_rules_are_read_from_a_file(tmp_path):
 
 
 def test_rules_of_a_file_join_the_default_ones_when_it_says_so(tmp_path):
-    rules = load(written(tmp_path, "include_defaults = true\n" + GOOD))
+    loaded = load(written(tmp_path, "include_defaults = true\n" + GOOD))
 
-    assert rules[2:] == DEFAULT_RULES
+    assert loaded[2:] == DEFAULT_RULES
 
 
 def test_an_empty_file_allows_nothing(tmp_path):
     assert load(written(tmp_path, "")) == ()
+
+
+def test_the_rules_that_the_documentation_shows_are_in_order(tmp_path):
+    example = rules.__doc__.partition("include_defaults")[2].partition("\n\nThe control")[0]
+
+    loaded = load(written(tmp_path, "include_defaults" + example))
+
+    assert [rule.id for rule in loaded[:3]] == [
+        "payments-is-for-people",
+        "agents-tune-timeouts-with-care",
+        "no-changes-on-friday-evening",
+    ]
+    assert (loaded[1].step, loaded[1].reason_required, loaded[1].changes_per_hour) == (2, True, 10)
+    assert loaded[1].schedule.text.endswith("thu and fri (Europe/Berlin)")
 
 
 RULE = '[[rules]]\nid = "x"\nroles = ["agent"]\n'
@@ -73,6 +88,20 @@ RULE = '[[rules]]\nid = "x"\nroles = ["agent"]\n'
         (RULE + "factor = 1", "rules[0]: rule 'x': factor must be more than 1, not 1"),
         (RULE + "minimum = 2\nmaximum = 1", "minimum 2 must not be more than maximum 1"),
         (RULE + "minimum = nan", "must be finite"),
+        (RULE + "step = 0.5", "rules[0]: rule 'x': step must be more than 1, not 0.5"),
+        (RULE + "changes_per_hour = 0", "changes_per_hour must be from 1 to 10000, not 0"),
+        (RULE + 'hours = "9-17"', 'hours must be two times such as "09:00-17:00"'),
+        (RULE + 'hours = "09:00-09:00"', "hours must be two times"),
+        (RULE + 'hours = "24:00-25:00"', "hours must be two times"),
+        (RULE + 'hours = "09:60-10:00"', "hours must be two times"),
+        (RULE + 'days = ["monday"]', "rules[0]: days.0 must be 'mon', 'tue'"),
+        (RULE + 'timezone = "Europe/Berlin"', "timezone belongs to hours or days"),
+        (RULE + 'days = ["mon"]\ntimezone = "Moon/Base"', "timezone must be a name that this"),
+        (RULE + 'days = ["mon"]\ntimezone = "../x"', "timezone must be a name that this"),
+        (RULE + 'days = ["mon"]\ntimezone = "Europe"', "timezone must be a name that this"),
+        (RULE + 'verdict = "deny"\nstep = 2', "belong to a rule that allows"),
+        (RULE + 'verdict = "deny"\nreason_required = true', "belong to a rule that allows"),
+        (RULE + 'verdict = "deny"\nchanges_per_hour = 2', "belong to a rule that allows"),
         (RULE + 'verdict = "deny"\nfactor = 2', "belong to a rule that allows"),
         (RULE + "paths = []", "paths must not be empty"),
         (RULE.replace('"x"', '""'), "id must not be empty"),

@@ -12,7 +12,6 @@ import grpc
 
 from ninelives_control.v1.control_pb2 import GetParameterRequest, SetParameterRequest
 from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
-
 from tests.waiting import until
 
 if TYPE_CHECKING:

@@ -55,11 +55,12 @@ def _parsed(arguments: tuple[str, ...]) -> dict[str, object]:
         if name in parsed:
             msg = f"{name} is given twice"
             raise click.UsageError(msg)
-        parsed[name] = _value(text)
+        parsed[name] = value_of(text)
     return parsed
 
 
-def _value(text: str) -> object:
+def value_of(text: str) -> object:
+    """Read a text as JSON, if it is that."""
     try:
         value: object = json.loads(text, parse_constant=_no_json)
     except ValueError:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SUBCOMMANDS = {
     "audit": "Verify and read the audit.",
+    "authorize": "Say whether rules allow something, and why.",
     "call": "Run a command of a control plane.",
     "check": "Say what is wrong with a configuration.",
     "commands": "List the commands of a control plane.",

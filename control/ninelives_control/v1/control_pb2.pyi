@@ -186,6 +186,70 @@ PARAMETER_TYPE_CHOICE: ParameterType.ValueType  # 4
 """One of several words."""
 Global___ParameterType: typing_extensions.TypeAlias = ParameterType
 
+class _Role:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _RoleEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Role.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ROLE_UNSPECIFIED: _Role.ValueType  # 0
+    """Not set."""
+    ROLE_VIEWER: _Role.ValueType  # 1
+    """Reads."""
+    ROLE_OPERATOR: _Role.ValueType  # 2
+    """Reads and changes."""
+    ROLE_AGENT: _Role.ValueType  # 3
+    """Reads, and changes within bounds."""
+    ROLE_ADMIN: _Role.ValueType  # 4
+    """Everything."""
+
+class Role(_Role, metaclass=_RoleEnumTypeWrapper):
+    """What an identity is there to do."""
+
+ROLE_UNSPECIFIED: Role.ValueType  # 0
+"""Not set."""
+ROLE_VIEWER: Role.ValueType  # 1
+"""Reads."""
+ROLE_OPERATOR: Role.ValueType  # 2
+"""Reads and changes."""
+ROLE_AGENT: Role.ValueType  # 3
+"""Reads, and changes within bounds."""
+ROLE_ADMIN: Role.ValueType  # 4
+"""Everything."""
+Global___Role: typing_extensions.TypeAlias = Role
+
+class _RuleOutcome:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _RuleOutcomeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_RuleOutcome.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    RULE_OUTCOME_UNSPECIFIED: _RuleOutcome.ValueType  # 0
+    """Not set."""
+    RULE_OUTCOME_ALLOWS: _RuleOutcome.ValueType  # 1
+    """It allows it."""
+    RULE_OUTCOME_DENIES: _RuleOutcome.ValueType  # 2
+    """It denies it."""
+    RULE_OUTCOME_WOULD_ALLOW: _RuleOutcome.ValueType  # 3
+    """It would allow it if a condition held."""
+    RULE_OUTCOME_SILENT: _RuleOutcome.ValueType  # 4
+    """It does not speak of this."""
+
+class RuleOutcome(_RuleOutcome, metaclass=_RuleOutcomeEnumTypeWrapper):
+    """What a rule says about a request."""
+
+RULE_OUTCOME_UNSPECIFIED: RuleOutcome.ValueType  # 0
+"""Not set."""
+RULE_OUTCOME_ALLOWS: RuleOutcome.ValueType  # 1
+"""It allows it."""
+RULE_OUTCOME_DENIES: RuleOutcome.ValueType  # 2
+"""It denies it."""
+RULE_OUTCOME_WOULD_ALLOW: RuleOutcome.ValueType  # 3
+"""It would allow it if a condition held."""
+RULE_OUTCOME_SILENT: RuleOutcome.ValueType  # 4
+"""It does not speak of this."""
+Global___RuleOutcome: typing_extensions.TypeAlias = RuleOutcome
+
 @typing.final
 class NamedValue(google.protobuf.message.Message):
     """One entry of what would be a dictionary."""
@@ -797,6 +861,36 @@ class CommandInfo(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["allowed", b"allowed", "arguments_schema", b"arguments_schema", "effect", b"effect", "name", b"name", "result_schema", b"result_schema", "summary", b"summary"]) -> None: ...
 
 Global___CommandInfo: typing_extensions.TypeAlias = CommandInfo
+
+@typing.final
+class RuleFinding(google.protobuf.message.Message):
+    """What one rule says of a request."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: builtins.int
+    DECIDED_FIELD_NUMBER: builtins.int
+    SENTENCE_FIELD_NUMBER: builtins.int
+    rule: builtins.str
+    """Id of the rule."""
+    outcome: Global___RuleOutcome.ValueType
+    """What it says."""
+    decided: builtins.bool
+    """Whether that was what counted."""
+    sentence: builtins.str
+    """Why."""
+    def __init__(
+        self,
+        *,
+        rule: builtins.str = ...,
+        outcome: Global___RuleOutcome.ValueType = ...,
+        decided: builtins.bool = ...,
+        sentence: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["decided", b"decided", "outcome", b"outcome", "rule", b"rule", "sentence", b"sentence"]) -> None: ...
+
+Global___RuleFinding: typing_extensions.TypeAlias = RuleFinding
 
 @typing.final
 class ListStacksRequest(google.protobuf.message.Message):
@@ -2232,6 +2326,89 @@ class ListCommandsResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["commands", b"commands", "total", b"total"]) -> None: ...
 
 Global___ListCommandsResponse: typing_extensions.TypeAlias = ListCommandsResponse
+
+@typing.final
+class ExplainAuthorizationRequest(google.protobuf.message.Message):
+    """What somebody would like to do."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COMMAND_FIELD_NUMBER: builtins.int
+    ROLE_FIELD_NUMBER: builtins.int
+    PATH_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    command: builtins.str
+    """Name of the command that it would take."""
+    role: Global___Role.ValueType
+    """The role of who would; the caller's."""
+    path: builtins.str
+    """Address that it would act on; none."""
+    reason: builtins.str
+    """The reason that would be given; empty."""
+    @property
+    def value(self) -> google.protobuf.struct_pb2.Value:
+        """Value that the parameter there would have; bounds on values are not looked at."""
+
+    def __init__(
+        self,
+        *,
+        command: builtins.str = ...,
+        role: Global___Role.ValueType | None = ...,
+        path: builtins.str | None = ...,
+        value: google.protobuf.struct_pb2.Value | None = ...,
+        reason: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_path", b"_path", "_reason", b"_reason", "_role", b"_role", "path", b"path", "reason", b"reason", "role", b"role", "value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_path", b"_path", "_reason", b"_reason", "_role", b"_role", "command", b"command", "path", b"path", "reason", b"reason", "role", b"role", "value", b"value"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_path", b"_path"]) -> typing.Literal["path"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_reason", b"_reason"]) -> typing.Literal["reason"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_role", b"_role"]) -> typing.Literal["role"] | None: ...
+
+Global___ExplainAuthorizationRequest: typing_extensions.TypeAlias = ExplainAuthorizationRequest
+
+@typing.final
+class ExplainAuthorizationResponse(google.protobuf.message.Message):
+    """Whether it would be allowed now, and how that comes about."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ALLOWED_FIELD_NUMBER: builtins.int
+    ROLE_FIELD_NUMBER: builtins.int
+    RULE_FIELD_NUMBER: builtins.int
+    SENTENCE_FIELD_NUMBER: builtins.int
+    FINDINGS_FIELD_NUMBER: builtins.int
+    PROBLEM_FIELD_NUMBER: builtins.int
+    allowed: builtins.bool
+    """Whether."""
+    role: Global___Role.ValueType
+    """The role that was asked about."""
+    rule: builtins.str
+    """Id of the rule that decided."""
+    sentence: builtins.str
+    """What would be allowed, when this is not; or empty."""
+    problem: builtins.str
+    """Why the rules are those of before; or empty."""
+    @property
+    def findings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RuleFinding]:
+        """What each rule says, in their order."""
+
+    def __init__(
+        self,
+        *,
+        allowed: builtins.bool = ...,
+        role: Global___Role.ValueType = ...,
+        rule: builtins.str = ...,
+        sentence: builtins.str = ...,
+        findings: collections.abc.Iterable[Global___RuleFinding] | None = ...,
+        problem: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allowed", b"allowed", "findings", b"findings", "problem", b"problem", "role", b"role", "rule", b"rule", "sentence", b"sentence"]) -> None: ...
+
+Global___ExplainAuthorizationResponse: typing_extensions.TypeAlias = ExplainAuthorizationResponse
 
 @typing.final
 class ExecuteRequest(google.protobuf.message.Message):

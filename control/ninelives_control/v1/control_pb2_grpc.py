@@ -123,6 +123,11 @@ class ControlServiceStub(object):
                 request_serializer=ninelives__control_dot_v1_dot_control__pb2.ListCommandsRequest.SerializeToString,
                 response_deserializer=ninelives__control_dot_v1_dot_control__pb2.ListCommandsResponse.FromString,
                 _registered_method=True)
+        self.ExplainAuthorization = channel.unary_unary(
+                '/ninelives_control.v1.ControlService/ExplainAuthorization',
+                request_serializer=ninelives__control_dot_v1_dot_control__pb2.ExplainAuthorizationRequest.SerializeToString,
+                response_deserializer=ninelives__control_dot_v1_dot_control__pb2.ExplainAuthorizationResponse.FromString,
+                _registered_method=True)
         self.Execute = channel.unary_unary(
                 '/ninelives_control.v1.ControlService/Execute',
                 request_serializer=ninelives__control_dot_v1_dot_control__pb2.ExecuteRequest.SerializeToString,
@@ -261,6 +266,13 @@ class ControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainAuthorization(self, request, context):
+        """Says whether the caller may do something now, and why, rule by rule; nothing is done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Execute(self, request, context):
         """Runs any command, also those that an application has added.
         """
@@ -362,6 +374,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.ListCommands,
                     request_deserializer=ninelives__control_dot_v1_dot_control__pb2.ListCommandsRequest.FromString,
                     response_serializer=ninelives__control_dot_v1_dot_control__pb2.ListCommandsResponse.SerializeToString,
+            ),
+            'ExplainAuthorization': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainAuthorization,
+                    request_deserializer=ninelives__control_dot_v1_dot_control__pb2.ExplainAuthorizationRequest.FromString,
+                    response_serializer=ninelives__control_dot_v1_dot_control__pb2.ExplainAuthorizationResponse.SerializeToString,
             ),
             'Execute': grpc.unary_unary_rpc_method_handler(
                     servicer.Execute,
@@ -837,6 +854,33 @@ class ControlService(object):
             '/ninelives_control.v1.ControlService/ListCommands',
             ninelives__control_dot_v1_dot_control__pb2.ListCommandsRequest.SerializeToString,
             ninelives__control_dot_v1_dot_control__pb2.ListCommandsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainAuthorization(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ninelives_control.v1.ControlService/ExplainAuthorization',
+            ninelives__control_dot_v1_dot_control__pb2.ExplainAuthorizationRequest.SerializeToString,
+            ninelives__control_dot_v1_dot_control__pb2.ExplainAuthorizationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -307,6 +307,22 @@ _ControlServiceListCommandsType = typing_extensions.TypeVar(
     ],
 )
 
+_ControlServiceExplainAuthorizationType = typing_extensions.TypeVar(
+    '_ControlServiceExplainAuthorizationType',
+    grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ExplainAuthorizationRequest,
+        ninelives_control.v1.control_pb2.ExplainAuthorizationResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ExplainAuthorizationRequest,
+        ninelives_control.v1.control_pb2.ExplainAuthorizationResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ExplainAuthorizationRequest,
+        ninelives_control.v1.control_pb2.ExplainAuthorizationResponse,
+    ],
+)
+
 _ControlServiceExecuteType = typing_extensions.TypeVar(
     '_ControlServiceExecuteType',
     grpc.UnaryUnaryMultiCallable[
@@ -339,7 +355,7 @@ _ControlServiceWatchType = typing_extensions.TypeVar(
     ],
 )
 
-class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlServiceListPoliciesType, _ControlServiceDescribePolicyType, _ControlServiceListParametersType, _ControlServiceGetParameterType, _ControlServiceSetParameterType, _ControlServiceApplyParametersType, _ControlServiceExportParametersType, _ControlServiceUndoChangeType, _ControlServiceListLeasesType, _ControlServiceEndLeaseType, _ControlServiceGetStateType, _ControlServiceGetMetricsType, _ControlServiceResetCircuitBreakerType, _ControlServiceForceCircuitBreakerType, _ControlServiceListEventsType, _ControlServiceListCommandsType, _ControlServiceExecuteType, _ControlServiceWatchType]):
+class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlServiceListPoliciesType, _ControlServiceDescribePolicyType, _ControlServiceListParametersType, _ControlServiceGetParameterType, _ControlServiceSetParameterType, _ControlServiceApplyParametersType, _ControlServiceExportParametersType, _ControlServiceUndoChangeType, _ControlServiceListLeasesType, _ControlServiceEndLeaseType, _ControlServiceGetStateType, _ControlServiceGetMetricsType, _ControlServiceResetCircuitBreakerType, _ControlServiceForceCircuitBreakerType, _ControlServiceListEventsType, _ControlServiceListCommandsType, _ControlServiceExplainAuthorizationType, _ControlServiceExecuteType, _ControlServiceWatchType]):
     """Reads the state of stacks and changes their parameters while calls are in flight.
 
     Callers show a token in the metadata `authorization: Bearer TOKEN`. Without one, callers on the
@@ -415,6 +431,10 @@ class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlS
         grpc.UnaryUnaryMultiCallable[
             ninelives_control.v1.control_pb2.ListCommandsRequest,
             ninelives_control.v1.control_pb2.ListCommandsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.ExplainAuthorizationRequest,
+            ninelives_control.v1.control_pb2.ExplainAuthorizationResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             ninelives_control.v1.control_pb2.ExecuteRequest,
@@ -497,6 +517,10 @@ class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlS
             ninelives_control.v1.control_pb2.ListCommandsResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.ExplainAuthorizationRequest,
+            ninelives_control.v1.control_pb2.ExplainAuthorizationResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             ninelives_control.v1.control_pb2.ExecuteRequest,
             ninelives_control.v1.control_pb2.ExecuteResponse,
         ],
@@ -556,6 +580,9 @@ class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlS
 
     ListCommands: _ControlServiceListCommandsType
     """Lists the commands with their arguments and results, and whether the caller may use them."""
+
+    ExplainAuthorization: _ControlServiceExplainAuthorizationType
+    """Says whether the caller may do something now, and why, rule by rule; nothing is done."""
 
     Execute: _ControlServiceExecuteType
     """Runs any command, also those that an application has added."""
@@ -631,6 +658,10 @@ ControlServiceAsyncStub: typing_extensions.TypeAlias = ControlServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         ninelives_control.v1.control_pb2.ListCommandsRequest,
         ninelives_control.v1.control_pb2.ListCommandsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.ExplainAuthorizationRequest,
+        ninelives_control.v1.control_pb2.ExplainAuthorizationResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         ninelives_control.v1.control_pb2.ExecuteRequest,
@@ -784,6 +815,14 @@ class ControlServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[ninelives_control.v1.control_pb2.ListCommandsResponse, collections.abc.Awaitable[ninelives_control.v1.control_pb2.ListCommandsResponse]]:
         """Lists the commands with their arguments and results, and whether the caller may use them."""
+
+    @abc.abstractmethod
+    def ExplainAuthorization(
+        self,
+        request: ninelives_control.v1.control_pb2.ExplainAuthorizationRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[ninelives_control.v1.control_pb2.ExplainAuthorizationResponse, collections.abc.Awaitable[ninelives_control.v1.control_pb2.ExplainAuthorizationResponse]]:
+        """Says whether the caller may do something now, and why, rule by rule; nothing is done."""
 
     @abc.abstractmethod
     def Execute(
