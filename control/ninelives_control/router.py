@@ -326,7 +326,7 @@ def _request(identity: Identity, command: Command[Any, Any], arguments: BaseMode
         command=command.name,
         effect=command.effect,
         targets=command.targets(arguments),
-        reason=str(getattr(arguments, "reason", "")),
+        reason=str(getattr(arguments, "reason", None) or ""),
     )
 
 
