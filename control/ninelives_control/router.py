@@ -416,7 +416,7 @@ def _request(command: Command[Any, Any], arguments: BaseModel, context: Context)
         command=command.name,
         effect=command.effect,
         targets=command.targets(arguments, context),
-        reason=str(getattr(arguments, "reason", "")),
+        reason=str(getattr(arguments, "reason", None) or ""),
     )
 
 

@@ -336,9 +336,15 @@ def test_a_rule_that_denies_may_hold_at_some_hours(world):
         id="freeze", roles=(Role.AGENT,), verdict=Verdict.DENY, hours="16:00-24:00", days=("fri",)
     )
     set_to = tries(world, *DEFAULT_RULES, freeze)
+    authorization = Authorization(world.facts, [*DEFAULT_RULES, freeze])
+
+    def may_use():
+        return authorization.may_use(who(Role.AGENT), "set_parameter", Effect.CHANGE).allowed
 
     assert set_to(5).allowed
+    assert may_use()
     world.go_on(4 * 3600)
+    assert not may_use()
     assert set_to(5).rule == "freeze"
     assert set_to(5).sentence.endswith("to the role agent, 16:00-24:00 on fri (UTC)")
     world.go_on(8 * 3600)

@@ -19,6 +19,7 @@ READS = {
     "get_parameter": {"path": f"{BREAKER}/failure_rate_threshold"},
     "get_state": {"stack": "shop", "window": 300},
     "list_commands": {"match": "*_parameter"},
+    "explain_authorization": {"command": "set_parameter", "path": PATH, "value": 5},
     "get_metrics": {"stack": "shop", "window": 300},
     "list_events": {"severity": Severity.INFO, "limit": 10},
     "list_parameters": {"stack": "shop", "policy": "circuit_breaker"},

@@ -11,7 +11,10 @@ when {
 forbid (principal in Role::"agent", action in Action::"change", resource in Place::"payments");
 
 As with rules, nothing is allowed that no policy permits, and what one forbids is denied. A policy
-that cannot be evaluated denies. Hours and rates of changes are for rules.
+that cannot be evaluated denies. Hours and rates of changes are for rules. Policies may name the
+commands that are there when the file is read: an application adds its own before it starts the
+control plane. A command on nothing in particular is on `Place::""`, which only a policy for every
+resource permits. What else a policy can speak of stands in `schema.cedarschema`.
 """
 
 from ninelives_grpc.errors import MissingExtraError

@@ -13,6 +13,7 @@ from .clients import MODES, answered, told
 PATH = "shop/retry/max_attempts"
 READS = {
     "describe_policy": {"path": "shop/retry"},
+    "explain_authorization": {"command": "set_parameter", "path": PATH, "value": 5},
     "get_metrics": {"stack": "shop"},
     "get_parameter": {"path": PATH},
     "get_state": {"stack": "shop"},
