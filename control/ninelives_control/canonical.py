@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 
 from ninelives_control.errors import shortened
+from ninelives_control.redaction import redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 LONGEST = 16_384
 """Characters that are kept whole; the arguments of no built-in command take as many."""
@@ -14,8 +19,17 @@ LONGEST = 16_384
 
 def canonical(value: object) -> str:
     """Return a value as JSON with sorted keys, in ASCII; what is too long is cut."""
+    return _written(value, lambda plain: plain)
+
+
+def canonical_arguments(arguments: Mapping[str, object]) -> str:
+    """Return arguments likewise, without the secrets in them, see `redaction`."""
+    return _written(dict(arguments), redacted)
+
+
+def _written(value: object, change: Callable[[object], object]) -> str:
     try:
-        plain = json.loads(to_json(value, fallback=repr, inf_nan_mode="strings"))
+        plain = change(json.loads(to_json(value, fallback=repr, inf_nan_mode="strings")))
         text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     except (ValueError, RecursionError):
         # It contains itself, or goes too deep.

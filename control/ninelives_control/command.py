@@ -20,6 +20,7 @@ from ninelives_grpc.errors import ConfigError, UnknownNameError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from ninelives_control.audit import AuditFile
     from ninelives_control.identity import Identity
     from ninelives_control.model import ParameterValue
     from ninelives_grpc.observer.observer import Observer
@@ -79,6 +80,7 @@ class Context:
         events: The last events of all of them.
         observer: What they did over the last minutes.
         commands: All commands.
+        audit: What was asked for before.
         may: Whether that identity may use a command at all.
     """
 
@@ -89,6 +91,7 @@ class Context:
     events: MemorySink
     observer: Observer
     commands: CommandTable
+    audit: AuditFile
     may: Callable[[Command[Any, Any]], bool]
 
     def stacks(self, name: str | None) -> list[Stack]:
@@ -213,6 +216,7 @@ class CommandTable:
 
         It must not block and must not raise.
         """
+
         # Not the callback itself, which may be given twice.
         def notify() -> None:
             callback()

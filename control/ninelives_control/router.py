@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from ninelives_control.audit import Attempt
-from ninelives_control.canonical import canonical
+from ninelives_control.canonical import canonical_arguments
 from ninelives_control.command import Command, Context, Effect
 from ninelives_control.errors import Code, CommandError, shortened, translated
-from ninelives_control.identity import Proof
+from ninelives_control.identity import Identity, Proof
 from ninelives_control.journal import Journal
+from ninelives_control.redaction import without_tokens
 from ninelives_control.watch import Watch, Watched, WatchEvents, watch
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ninelives_control.audit import AuditLog
     from ninelives_control.authorization import Authorization, Decision
     from ninelives_control.command import CommandTable
-    from ninelives_control.identity import Authenticator, Caller, Identity
+    from ninelives_control.identity import Authenticator, Caller
     from ninelives_grpc.observer.observer import Observer
     from ninelives_grpc.registry import Registry
     from ninelives_grpc.sinks.memory import MemorySink
@@ -84,6 +85,7 @@ class Dispatcher:
         self._authenticator = authenticator
         self._authorization = authorization
         self._journal = Journal(audit)
+        self._audit = audit
         self._events = events
         self._observer = observer
         self._stream = stream
@@ -217,17 +219,20 @@ class Dispatcher:
             id=uuid.uuid4().hex,
             transport=transport,
             command=_printable(name),
-            arguments=canonical(dict(raw)),
+            arguments=canonical_arguments(raw),
+            peer="" if isinstance(caller, Identity) else caller.peer,
         )
         arguments = None
         try:
             identity = self._authenticator.identify(caller)
-            attempt = dataclasses.replace(attempt, identity=identity.name, role=identity.role)
+            attempt = dataclasses.replace(
+                attempt, identity=identity.name, role=identity.role, proof=identity.proof
+            )
             command = command or self.commands.get(name)
             decision = self._authorization.may_use(identity, command.name, command.effect)
             _require(decision, identity)
             arguments = command.parse(raw)
-            told = canonical(arguments.model_dump(mode="json", exclude_unset=True))
+            told = canonical_arguments(arguments.model_dump(mode="json", exclude_unset=True))
             attempt = dataclasses.replace(attempt, arguments=told)
             if wrong is not None:
                 raise wrong  # noqa: TRY301 - it is written down as all others
@@ -271,6 +276,7 @@ class Dispatcher:
             events=self._events,
             observer=self._observer,
             commands=self.commands,
+            audit=self._audit,
             may=lambda other: (
                 self._authorization.may_use(identity, other.name, other.effect).allowed
             ),
@@ -302,4 +308,4 @@ def _require(decision: Decision, identity: Identity) -> None:
 
 
 def _printable(name: str) -> str:
-    return shortened(name, _LONGEST_NAME).encode("utf-8", "replace").decode()
+    return shortened(without_tokens(name), _LONGEST_NAME).encode("utf-8", "replace").decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ninelives_control.commands.audit import get_audit
 from ninelives_control.commands.catalog import list_commands
 from ninelives_control.commands.circuit_breakers import (
     force_circuit_breaker,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 BUILT_IN: tuple[Command[Any, Any], ...] = (
     describe_policy,
     force_circuit_breaker,
+    get_audit,
     get_metrics,
     get_parameter,
     get_state,
