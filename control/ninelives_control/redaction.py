@@ -19,7 +19,7 @@ _SECRET_WORDS = frozenset({
 _SECRET_KEYS = frozenset({"access", "api", "encryption", "private", "secret", "signing", "ssh"})
 _TOKEN = re.compile(
     r"""
-    (?i:\b(?:bearer|basic)\s+)[\w.~+/=-]{8,}    # a header
+    (?i:\b(?:bearer|basic)\s+)[\w.~+/=-]{16,}   # a header
     | \beyJ[\w-]+\.eyJ[\w-]+\.[\w-]*            # a JWT
     | \bninelives_[\w-]+                        # one of ours
     | -----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY-----(?:.*?-----END[ ][A-Z ]*PRIVATE[ ]KEY-----|.*)

@@ -206,7 +206,9 @@ def normal(value, name=""):
     if isinstance(value, list):
         return [normal(inner, name) for inner in value]
     if isinstance(value, str):
-        return re.sub(r"^(mode|effect|parameter_type|severity|circuit_state)_", "", value.lower())
+        return re.sub(
+            r"^(mode|effect|parameter_type|severity|circuit_state|outcome)_", "", value.lower()
+        )
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
