@@ -208,13 +208,17 @@ def test_a_clock_that_goes_back_does_not_break_the_chain(audit_path):
     assert audit.verify().finding is None
 
 
+def fill(log):
+    for _ in range(100):
+        log.append(attempt("small"), Status.REFUSED)
+
+
 def full(log):
     """Leave no room for another page, and return what makes room again."""
     log._connection.execute("PRAGMA wal_checkpoint")
     log._connection.execute("PRAGMA max_page_count = 1")
     with pytest.raises(AuditError, match="full"):
-        for _ in range(100):
-            log.append(attempt("small"), Status.REFUSED)
+        fill(log)
     return lambda: log._connection.execute("PRAGMA max_page_count = 100000")
 
 
