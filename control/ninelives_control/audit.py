@@ -64,7 +64,7 @@ _COLUMNS = ", ".join(Row._fields)
 _MARKS = ", ".join("?" * len(Row._fields))
 _SIGNED_ROWS = 100
 """After so many rows the end of the chain is signed."""
-_MOST_LOOKED_AT = 10_000
+_MOST_LOOKED_AT = 2_000
 """Entries that a page may be searched in, so that a filter that fits none takes no minutes."""
 _OPEN = f"""
 SELECT {_COLUMNS} FROM audit AS first WHERE status = 'intended' AND life <> ?

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 LONGEST = 16_384
 """Characters that are kept whole; the arguments of no built-in command take as many."""
+CUT = "cut"
+"""Names the beginning of what was not kept whole."""
 
 
 def canonical(value: object) -> str:
@@ -36,4 +38,4 @@ def _written(value: object, change: Callable[[object], object]) -> str:
         text = json.dumps(f"a {type(value).__name__} that is no JSON")
     if len(text) <= LONGEST:
         return text
-    return json.dumps({"cut": shortened(text, LONGEST // 16), "length": len(text)})
+    return json.dumps({CUT: shortened(text, LONGEST // 16), "length": len(text)})

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 START = "0" * 64
 """What stands in the first row as the hash of the one before it."""
 
-_ADDED = ("proof", "peer", "life")
-"""Columns that version 1 of the file did not have."""
+_ADDED = 13
+"""Where in a row the three columns stand that version 1 of the file did not have."""
+_JSON = json.JSONEncoder(separators=(",", ":"), default=repr)
 
 
 class Status(StrEnum):
@@ -89,13 +90,11 @@ class Row(NamedTuple):
 
     def digest(self, key: bytes | None) -> str:
         """Return the hash that the row ought to have."""
-        values = self._asdict()
-        del values["hash"]
-        if not any(values[name] for name in _ADDED):
+        told = self[:-1]
+        if not (self.proof or self.peer or self.life):
             # As version 1 of the file had it: what it wrote goes on to verify.
-            values = {name: value for name, value in values.items() if name not in _ADDED}
-        told = list(values.values())
-        content = json.dumps(told, separators=(",", ":"), default=repr).encode("ascii")
+            told = (*told[:_ADDED], *told[_ADDED + 3 :])
+        content = _JSON.encode(told).encode("ascii")
         if key is None:
             return hashlib.sha256(content).hexdigest()
         return hmac.new(key, content, hashlib.sha256).hexdigest()

@@ -12,6 +12,7 @@ from datetime import UTC
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from ninelives_control.canonical import CUT
 from ninelives_control.chain import Row, Status
 from ninelives_control.paths import below, matches
 from ninelives_grpc.clock import rfc3339
@@ -91,7 +92,10 @@ class ValueChange:
 
 
 def changes_of(entry: Entry) -> tuple[ValueChange, ...]:
-    """Return what a command has changed, by address; one that only tried has changed nothing."""
+    """Return what a command has changed, by address; one that only tried has changed nothing.
+
+    Nothing is told either of values that were too long to be kept, see `canonical`.
+    """
     arguments = _arguments(entry)
     told = (entry.old, entry.new)
     if entry.status is not Outcome.SUCCEEDED or arguments.get("dry_run") is True:
@@ -101,6 +105,8 @@ def changes_of(entry: Entry) -> tuple[ValueChange, ...]:
         path = path if isinstance(path, str) else ""
         change = ValueChange(path=path, old=entry.old, new=entry.new)
         return () if told == (None, None) else (change,)
+    if any(isinstance(value, dict) and CUT in value for value in told):
+        return ()
     old, new = (value if isinstance(value, dict) else {} for value in told)
     return tuple(
         ValueChange(path=path, old=old.get(path), new=new.get(path)) for path in sorted(old | new)

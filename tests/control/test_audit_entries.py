@@ -45,6 +45,12 @@ def test_an_object_is_a_change_for_each_address(audit):
     assert found == [("a/b/c", 3, None), ("a/b/d", None, 2.5), ("a/b/e", None, "x")]
 
 
+def test_values_too_long_to_be_kept_are_not_told_in_part(audit):
+    old = {f"a/b/{number}": "x" * 100 for number in range(1000)}
+
+    assert change(audit, 1, {}, old, {"a/b/0": 1}) == []
+
+
 def test_what_was_only_tried_has_changed_nothing(audit):
     assert change(audit, 1, {"path": PATH, "dry_run": True}, 3, 5) == []
     assert change(audit, 2, {"path": PATH}, None, None) == []
