@@ -90,7 +90,7 @@ class Row(NamedTuple):
 
     def digest(self, key: bytes | None) -> str:
         """Return the hash that the row ought to have."""
-        told = self[:-1]
+        told: tuple[object, ...] = self[:-1]
         if not (self.proof or self.peer or self.life):
             # As version 1 of the file had it: what it wrote goes on to verify.
             told = (*told[:_ADDED], *told[_ADDED + 3 :])

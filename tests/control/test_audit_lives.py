@@ -1,9 +1,9 @@
 """What was cut short is found by whoever opens the audit next, and only that; older files go on."""
 
-import multiprocessing
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def test_what_has_ended_is_not_reported(audit_path):
     log.close()
 
 
-def _ended_by_another(path):
+def ended_by_another(path):
     log = AuditLog(path)
     found = len(log.end_interrupted())
     log.close()
@@ -119,8 +119,8 @@ def test_several_that_start_at_a_time_report_it_once(audit_path):
         log.append(attempt(f"id-{number}"), Status.INTENDED)
     log.close()
 
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
-        counts = pool.map(_ended_by_another, [audit_path] * 3, chunksize=1)
+    with ThreadPoolExecutor(3) as pool:
+        counts = list(pool.map(ended_by_another, [audit_path] * 3))
 
     assert sum(counts) == 20
     assert AuditFile(audit_path).verify().head.seq == 40
