@@ -2,7 +2,8 @@
 
 Whoever changes, removes or adds a row in the middle breaks the chain there. Rows cut off at the end
 leave a good chain that is too short: that shows only against an anchor kept elsewhere. With a key,
-nobody without it can make a row that fits, nor the whole chain anew.
+nobody without it can make a row that fits, nor the whole chain anew. A chain whose beginning was
+pruned starts with the hash of the last row that went, and one of its rows says so.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 START = "0" * 64
 """What stands in the first row as the hash of the one before it."""
+
+_ADDED = 13
+"""Where in a row the three columns stand that version 1 of the file did not have."""
+_JSON = json.JSONEncoder(separators=(",", ":"), default=repr)
 
 
 class Status(StrEnum):
@@ -34,6 +39,10 @@ class Status(StrEnum):
     """It had run before, and its result was told once more."""
     UNFINISHED = "unfinished"
     """It was about to run, and nothing is known of its end; no row says so, it is found out."""
+    INTERRUPTED = "interrupted"
+    """The process ended while it ran: nobody knows how far it came."""
+    PRUNED = "pruned"
+    """It is no command: the rows before the anchor in `new` were moved elsewhere."""
 
 
 class Row(NamedTuple):
@@ -53,6 +62,9 @@ class Row(NamedTuple):
         new: The value after as JSON, "" where there is none.
         reason: The code of the error, "" where there is none.
         rule: The rule of authorization that allowed or refused it, "" where none did.
+        proof: How it is known who issued it, "" if that is not known.
+        peer: Address of who issued it, "" in the process itself.
+        life: Which life of a process has written the row, "" before version 2 of the file.
         previous: Hash of the row before.
         hash: Hash of all the above.
     """
@@ -70,6 +82,9 @@ class Row(NamedTuple):
     new: str
     reason: str
     rule: str
+    proof: str
+    peer: str
+    life: str
     previous: str
     hash: str
 
@@ -79,7 +94,11 @@ class Row(NamedTuple):
 
     def digest(self, key: bytes | None) -> str:
         """Return the hash that the row ought to have."""
-        content = json.dumps(self[:-1], separators=(",", ":"), default=repr).encode("ascii")
+        told: tuple[object, ...] = self[:-1]
+        if not (self.proof or self.peer or self.life):
+            # As version 1 of the file had it: what it wrote goes on to verify.
+            told = (*told[:_ADDED], *told[_ADDED + 3 :])
+        content = _JSON.encode(told).encode("ascii")
         if key is None:
             return hashlib.sha256(content).hexdigest()
         return hmac.new(key, content, hashlib.sha256).hexdigest()
@@ -141,29 +160,48 @@ class Verification:
     """What a walk along a chain has found.
 
     Attributes:
-        head: The last row, to be kept as an anchor, or None when there is none.
+        start: The last row before the first one, when that was pruned, or None.
+        head: The last row, to be kept as an anchor, or None when there never was any.
         finding: The first place at which it is broken, or None.
         unfinished: Ids of the commands that were about to run, and whose end is not known.
     """
 
+    start: Anchor | None
     head: Anchor | None
     finding: Finding | None
     unfinished: tuple[str, ...]
 
 
-def verify(rows: Iterable[Row], *, key: bytes | None, anchor: Anchor | None) -> Verification:
+BEGINNING = Anchor(0, START)
+"""What a chain starts after of which nothing was pruned."""
+
+
+def verify(
+    rows: Iterable[Row],
+    *,
+    key: bytes | None,
+    anchors: Iterable[Anchor] = (),
+    marks: Iterable[Anchor] = (),
+    start: Anchor = BEGINNING,
+) -> Verification:
     """Walk along a chain up to the first row that does not fit.
 
     Args:
         rows: All rows, by number.
         key: The key that the chain was written with.
-        anchor: A row that is known to have been there.
+        anchors: Rows that are known to have been there; those before the start are passed over.
+        marks: Rows that are known as well, but that may come after the end.
+        start: The last row that was pruned.
     """
-    head = Anchor(0, START)
+    anchors = tuple(anchors)
+    known: dict[int, set[str]] = {}
+    for anchor in (*anchors, *marks):
+        known.setdefault(anchor.seq, set()).add(anchor.hash)
+    head = start
     open_ids: dict[str, None] = {}
-    finding = None
+    finding = _against(start, known)
     for row in rows:
-        finding = _flaw(row, head, key) or _against(row, anchor)
+        finding = finding or _flaw(row, head, key) or _against(Anchor(row.seq, row.hash), known)
         if finding is not None:
             break
         head = Anchor(row.seq, row.hash)
@@ -171,12 +209,21 @@ def verify(rows: Iterable[Row], *, key: bytes | None, anchor: Anchor | None) -> 
             open_ids[row.id] = None
         else:
             open_ids.pop(row.id, None)
-    if finding is None and anchor is not None and head.seq < anchor.seq:
-        message = f"the chain ends with row {head.seq}, but there was a row {anchor.seq}"
+    last = max((anchor.seq for anchor in anchors), default=0)
+    if finding is None and head.seq < last:
+        message = f"the chain ends with row {head.seq}, but there was a row {last}"
         finding = Finding(seq=head.seq + 1, flaw=Flaw.CUT_OFF, message=message)
     return Verification(
-        head=head if head.seq else None, finding=finding, unfinished=tuple(open_ids)
+        start=start if start.seq else None,
+        head=head if head.seq else None,
+        finding=finding,
+        unfinished=tuple(open_ids),
     )
+
+
+def tells_of(row: Row, start: Anchor) -> bool:
+    """Tell whether a row says that all up to an anchor was pruned."""
+    return row.status == Status.PRUNED and row.new == json.dumps(str(start))
 
 
 def _flaw(row: Row, before: Anchor, key: bytes | None) -> Finding | None:
@@ -199,8 +246,8 @@ def _flaw(row: Row, before: Anchor, key: bytes | None) -> Finding | None:
     return Finding(seq=row.seq, flaw=Flaw.INSERTED, message=message)
 
 
-def _against(row: Row, anchor: Anchor | None) -> Finding | None:
-    if anchor is None or row.seq != anchor.seq or row.hash == anchor.hash:
+def _against(row: Anchor, known: Mapping[int, set[str]]) -> Finding | None:
+    if known.get(row.seq, {row.hash}) == {row.hash}:
         return None
     message = f"row {row.seq} is not the one that was anchored"
     return Finding(seq=row.seq, flaw=Flaw.REPLACED, message=message)

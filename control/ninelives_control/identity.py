@@ -65,10 +65,12 @@ class Credentials:
     Attributes:
         token: The bearer token that was shown, or None.
         loopback: Whether the caller is on the same machine.
+        peer: The address of the caller, for the audit, such as `127.0.0.1:4711` or `unix`.
     """
 
     token: str | None = field(default=None, repr=False)
     loopback: bool = False
+    peer: str = ""
 
 
 Caller = Identity | Credentials

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from ninelives_control.audit import Attempt
-from ninelives_control.canonical import WHOLE, canonical
+from ninelives_control.canonical import WHOLE, canonical_arguments
 from ninelives_control.changes import Changes
 from ninelives_control.command import Command, Context, Effect
 from ninelives_control.commands.leases import end_lease
 from ninelives_control.decision import Request
 from ninelives_control.errors import Code, CommandError, shortened, translated
-from ninelives_control.identity import Proof
+from ninelives_control.identity import Identity, Proof
 from ninelives_control.journal import Journal
+from ninelives_control.redaction import without_tokens
 from ninelives_control.repeats import Repeats
 from ninelives_control.watch import Watch, Watched, WatchEvents, watch
 from ninelives_grpc.clock import MONOTONIC
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ninelives_control.audit import AuditLog
     from ninelives_control.command import CommandTable
     from ninelives_control.decision import Authorizer, Decision
-    from ninelives_control.identity import Authenticator, Caller, Identity
+    from ninelives_control.identity import Authenticator, Caller
     from ninelives_control.leases import Lease
     from ninelives_control.parameter_store import ParameterStore
     from ninelives_grpc.clock import Clock
@@ -252,9 +253,10 @@ class Dispatcher:
             id=uuid.uuid4().hex,
             transport=_LEASE,
             command=end_lease.name,
-            arguments=canonical(arguments.model_dump(mode="json", exclude_unset=True)),
+            arguments=canonical_arguments(arguments.model_dump(mode="json", exclude_unset=True)),
             identity=identity.name,
             role=identity.role,
+            proof=identity.proof,
             rule=_LEASE,
         )
         context = self._context(attempt, identity)
@@ -281,17 +283,20 @@ class Dispatcher:
             id=uuid.uuid4().hex,
             transport=transport,
             command=_printable(name),
-            arguments=canonical(dict(raw)),
+            arguments=canonical_arguments(raw),
+            peer="" if isinstance(caller, Identity) else caller.peer,
         )
         arguments = None
         try:
             identity = self._authenticator.identify(caller)
-            attempt = dataclasses.replace(attempt, identity=identity.name, role=identity.role)
+            attempt = dataclasses.replace(
+                attempt, identity=identity.name, role=identity.role, proof=identity.proof
+            )
             command = command or self.commands.get(name)
             decision = self._authorization.may_use(identity, command.name, command.effect)
             _require(decision, identity)
             arguments = command.parse(raw)
-            told = canonical(arguments.model_dump(mode="json", exclude_unset=True), WHOLE)
+            told = canonical_arguments(arguments.model_dump(mode="json", exclude_unset=True), WHOLE)
             attempt = dataclasses.replace(attempt, arguments=told)
             if wrong is not None:
                 raise wrong  # noqa: TRY301 - it is written down as all others
@@ -421,4 +426,4 @@ def _request(command: Command[Any, Any], arguments: BaseModel, context: Context)
 
 
 def _printable(name: str) -> str:
-    return shortened(name, _LONGEST_NAME).encode("utf-8", "replace").decode()
+    return shortened(without_tokens(name), _LONGEST_NAME).encode("utf-8", "replace").decode()

@@ -166,6 +166,13 @@ class Rule:
 _TUNE = ("set_parameter", "apply_parameters", "end_lease", "undo_change")
 DEFAULT_RULES: tuple[Rule, ...] = (
     Rule(id="everybody-reads", roles=tuple(Role), effects=(Effect.READ,)),
+    # It shows what others have done, and tried to do.
+    Rule(
+        id="audit-is-for-operators",
+        roles=(Role.VIEWER, Role.AGENT),
+        verdict=Verdict.DENY,
+        commands=("get_audit",),
+    ),
     Rule(id="operators-change", roles=(Role.OPERATOR,), effects=(Effect.CHANGE,)),
     Rule(id="agents-tune", roles=(Role.AGENT,), commands=_TUNE, factor=4.0),
     Rule(id="agents-reset", roles=(Role.AGENT,), commands=("reset_circuit_breaker",)),

@@ -15,6 +15,7 @@ from ninelives_control.commands import BUILT_IN
 from ninelives_control.commands.recorder import dump_command
 from ninelives_control.errors import AuditError, Code, CommandError
 from ninelives_control.facts import facts_of
+from ninelives_control.heads import HeadFile, Keeper, Signer
 from ninelives_control.identity import Authenticator, is_loopback
 from ninelives_control.loop import LoopThread
 from ninelives_control.parameter_store import ParameterStore
@@ -70,6 +71,9 @@ class ControlPlane:
         audit_reads: Whether commands that only read are written down too.
         parameters: The file that the values that commands have set are kept in over restarts; by
             default they are lost. They win over what is declared, and over NINELIVES_* variables.
+        audit_signing_key: A private key made by `ninelives audit key`: the end of the audit is
+            signed with it at the start and the end, after every 100 rows and every minute, and
+            kept beside the audit, see `heads`.
         anonymous: Whether callers on the same machine may read without a token though there is a
             token file.
         recorder: A flight recorder, which the command `dump_flight_recorder` copies then. It is
@@ -89,6 +93,7 @@ class ControlPlane:
         audit_key: bytes | None = None,
         audit_reads: bool = False,
         parameters: Path | None = None,
+        audit_signing_key: Path | None = None,
         anonymous: bool = False,
         recorder: FlightRecorder | None = None,
     ) -> None:
@@ -106,6 +111,7 @@ class ControlPlane:
         self._audit_key = audit_key
         self._audit_reads = audit_reads
         self._parameters = parameters
+        self._audit_signing_key = audit_signing_key
         self._anonymous = anonymous
         self._dispatcher: Dispatcher | None = None
         self._teardown: contextlib.ExitStack | None = None
@@ -184,11 +190,12 @@ class ControlPlane:
             None if self._tokens is None else TokenFile(self._tokens), anonymous=self._anonymous
         )
         authorization = authorization_of(self._rules, facts_of(self.registry), self.commands)
-        audit = AuditLog(self._audit, key=self._audit_key)
-        teardown.callback(audit.close)
         store = None if self._parameters is None else ParameterStore(self._parameters)
         if store is not None:
             teardown.callback(store.close)
+        audit = AuditLog(self._audit, key=self._audit_key, heads=self._heads())
+        teardown.callback(audit.close)
+        _tell_interrupted(audit)
         events, stream = MemorySink(), StreamingSink()
         observer = Observer(self.registry)
         teardown.callback(observer.close)
@@ -208,6 +215,9 @@ class ControlPlane:
             audit_reads=self._audit_reads,
         )
         teardown.callback(self._forget)
+        teardown.callback(_log_anchor, audit)
+        if self._audit_signing_key is not None:
+            teardown.callback(Keeper(audit.sign).close)
         teardown.callback(self._dispatcher.end_leases)
         if store is not None:
             teardown.callback(self.registry.subscribe(self._dispatcher.changes.restore))
@@ -217,11 +227,18 @@ class ControlPlane:
         loop = LoopThread(transports, self._dispatcher.end_watches)
         self._ports = loop.start(self)
         teardown.callback(loop.stop)
-        teardown.callback(_log_anchor, audit)
         atexit.register(self.stop)
         teardown.callback(atexit.unregister, self.stop)
         self._announce(authenticator)
         _log_anchor(audit)
+
+    def _heads(self) -> HeadFile | None:
+        if self._audit_signing_key is None:
+            return None
+        if self._audit is None:
+            msg = "signs the end of a file: give it by audit="
+            raise ConfigError(msg, path="ControlPlane.audit_signing_key")
+        return HeadFile(self._audit, Signer(self._audit_signing_key))
 
     def _forget(self) -> None:
         self._dispatcher = None
@@ -259,3 +276,23 @@ def _log_anchor(audit: AuditLog) -> None:
         return
     if head is not None and audit.path is not None:
         _LOGGER.info("the audit %s ends with %s", audit.path, head)
+        audit.sign()
+
+
+def _tell_interrupted(audit: AuditLog) -> None:
+    """Tell the log of commands of which only the beginning is known: the process has ended."""
+    try:
+        interrupted = audit.end_interrupted()
+    except AuditError as error:
+        # Commands that change something are refused as long as that is so.
+        _LOGGER.error("%s", error)  # noqa: TRY400 - no trace
+        return
+    for entry in interrupted:
+        _LOGGER.warning(
+            "the command %s (%s) of %s at %s was interrupted: the process ended while it ran; "
+            "look whether it has done its work",
+            entry.command,
+            entry.id,
+            entry.identity or "nobody known",
+            entry.time,
+        )

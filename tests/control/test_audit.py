@@ -54,7 +54,8 @@ def forged(path, seq, key=None):
     return Row(**(texts | {"seq": seq, "previous": previous})).sealed(key)
 
 
-INSERT = f"INSERT INTO audit VALUES ({', '.join('?' * len(Row._fields))})"
+COLUMNS = ", ".join(Row._fields)
+INSERT = f"INSERT INTO audit ({COLUMNS}) VALUES ({', '.join('?' * len(Row._fields))})"
 SHIFT = (
     "UPDATE audit SET seq = -seq WHERE seq >= 3",
     "UPDATE audit SET seq = 1 - seq WHERE seq < 0",
@@ -173,7 +174,7 @@ def test_rows_cut_off_show_against_an_anchor(audit_path):
     tamper(audit_path, "DELETE FROM audit WHERE seq > 3")
 
     assert audit.verify().finding is None
-    finding = audit.verify(anchor=anchor).finding
+    finding = audit.verify(anchors=[anchor]).finding
     assert (finding.seq, finding.flaw) == (4, Flaw.CUT_OFF)
     assert "there was a row 5" in finding.message
 
@@ -185,8 +186,8 @@ def test_a_chain_made_anew_shows_against_an_anchor(audit_path):
     audit = filled(audit_path, rows=7)
 
     assert audit.verify().finding is None
-    assert audit.verify(anchor=anchor).finding.flaw is Flaw.REPLACED
-    assert audit.verify(anchor=audit.verify().head).finding is None
+    assert audit.verify(anchors=[anchor]).finding.flaw is Flaw.REPLACED
+    assert audit.verify(anchors=[audit.verify().head]).finding is None
 
 
 def test_an_anchor_is_read_as_it_is_shown():
@@ -204,7 +205,9 @@ def test_an_anchor_is_read_as_it_is_shown():
         "UPDATE audit SET command = 'x'",
         "DELETE FROM audit",
         "INSERT OR REPLACE INTO audit SELECT * FROM audit WHERE seq = 2",
-        "INSERT INTO audit SELECT 9, " + ", ".join(Row._fields[1:]) + " FROM audit WHERE seq = 2",
+        f"INSERT INTO audit ({COLUMNS}) SELECT 9, {COLUMNS[5:]} FROM audit WHERE seq = 2",
+        "DELETE FROM audit WHERE seq = 1",
+        "INSERT INTO pruned SELECT seq, hash FROM audit WHERE seq = 2",
     ],
 )
 def test_the_file_itself_refuses_to_be_changed(audit_path, statement):

@@ -277,7 +277,7 @@ def test_a_command_without_outcome_is_told(alone, plane, audit_path):
 def test_help_is_there_and_what_is_not_there_is_an_error(alone):
     code, out, _ = alone("--help")
     assert (code, all(name in out for name in group.SUBCOMMANDS)) == (0, True)
-    assert "Verify and read the audit." in out
+    assert "Verify, read, export and prune the audit." in out
 
     code, out, err = alone()
     assert (code, out, "Usage:" in err) == (Exit.INVALID, "", True)

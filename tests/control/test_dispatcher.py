@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ninelives_control.audit import AuditLog
-from ninelives_control.chain import Status
+from ninelives_control.entries import Outcome
 from ninelives_control.errors import Code, CommandError
 from ninelives_control.identity import APPLICATION, Credentials, Identity, Proof, Role
 from ninelives_control.rules import DEFAULT_RULES, Rule, Verdict
@@ -62,7 +62,7 @@ def test_the_intent_is_written_before_the_command_runs(desk, commands):
 
     desk.ask("operator", "look")
 
-    assert [entry.status for entry in seen] == [Status.UNFINISHED]
+    assert [entry.status for entry in seen] == [Outcome.UNFINISHED]
 
 
 def test_reading_is_not_audited_unless_asked_for(

@@ -213,7 +213,7 @@ def normal(value, name=""):
         return [normal(inner, name) for inner in value]
     if isinstance(value, str):
         return re.sub(
-            r"^(mode|effect|parameter_type|severity|circuit_state|role|rule_outcome)_",
+            r"^(mode|effect|parameter_type|severity|circuit_state|role|rule_outcome|outcome)_",
             "",
             value.lower(),
         )

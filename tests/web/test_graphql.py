@@ -6,6 +6,7 @@ from gql import gql
 from ninelives_control import ControlPlane
 from ninelives_control.command import Effect
 from ninelives_control.commands import BUILT_IN
+from ninelives_control.entries import Outcome
 from ninelives_grpc import Bulkhead, CircuitBreaker, Retry, Stack, Timeout
 from ninelives_grpc.events import Severity
 from ninelives_grpc.policies.circuit_breaker import Mode
@@ -16,6 +17,7 @@ PATH = "shop/retry/max_attempts"
 BREAKER = "shop/circuit_breaker"
 READS = {
     "describe_policy": {"path": "shop/retry"},
+    "get_audit": {"status": Outcome.SUCCEEDED, "path": "shop/**"},
     "get_parameter": {"path": f"{BREAKER}/failure_rate_threshold"},
     "get_state": {"stack": "shop", "window": 300},
     "list_commands": {"match": "*_parameter"},

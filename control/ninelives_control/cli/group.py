@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SUBCOMMANDS = {
-    "audit": "Verify and read the audit.",
     "authorize": "Say whether rules allow something, and why.",
+    "audit": "Verify, read, export and prune the audit.",
     "call": "Run a command of a control plane.",
     "check": "Say what is wrong with a configuration.",
     "commands": "List the commands of a control plane.",

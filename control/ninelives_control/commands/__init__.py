@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ninelives_control.commands.audit import get_audit
 from ninelives_control.commands.authorization import explain_authorization
 from ninelives_control.commands.catalog import list_commands
 from ninelives_control.commands.changes import apply_parameters, export_parameters, undo_change
@@ -28,6 +29,7 @@ BUILT_IN: tuple[Command[Any, Any], ...] = (
     export_parameters,
     explain_authorization,
     force_circuit_breaker,
+    get_audit,
     get_metrics,
     get_parameter,
     get_state,

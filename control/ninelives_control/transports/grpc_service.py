@@ -155,10 +155,17 @@ def caller_of(context: ServicerContext) -> Credentials:
     for key, value in context.invocation_metadata() or ():
         if key == "authorization":
             header = value if isinstance(value, str) else value.decode("latin-1")
-    return Credentials(token=bearer(header), loopback=_from_here(context.peer()))
+    peer = context.peer()
+    return Credentials(token=bearer(header), loopback=_from_here(peer), peer=_address(peer))
 
 
 def _from_here(peer: str) -> bool:
     """Tell whether a peer, such as `ipv4:127.0.0.1:4711`, is on this machine."""
     kind, _, address = peer.partition(":")
     return kind == "unix" or is_loopback(unquote(address).rpartition(":")[0])
+
+
+def _address(peer: str) -> str:
+    """Return the address in a peer: `127.0.0.1:4711`, `[::1]:4711` or `unix`."""
+    kind, _, address = peer.partition(":")
+    return unquote(address) if kind in {"ipv4", "ipv6"} else kind

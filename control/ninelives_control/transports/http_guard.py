@@ -98,7 +98,18 @@ def problem_of(error: CommandError, status: int | None = None) -> JSONResponse:
 def caller_of(scope: Scope) -> Credentials:
     """Return what is known of the client of a request or websocket."""
     headers = Headers(scope=scope)
-    return Credentials(token=bearer(headers.get("authorization")), loopback=_from_here(scope))
+    return Credentials(
+        token=bearer(headers.get("authorization")), loopback=_from_here(scope), peer=_peer(scope)
+    )
+
+
+def _peer(scope: Scope) -> str:
+    """Return the address of a client: `127.0.0.1:4711`, `[::1]:4711` or `unix`."""
+    client = scope.get("client")
+    if client is None or not client[0]:
+        return "unix"
+    host, port = client
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _from_here(scope: Scope) -> bool:

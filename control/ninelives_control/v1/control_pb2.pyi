@@ -58,6 +58,50 @@ EFFECT_DESTRUCTIVE: Effect.ValueType  # 3
 """It can not be undone."""
 Global___Effect: typing_extensions.TypeAlias = Effect
 
+class _Outcome:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _OutcomeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Outcome.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    OUTCOME_UNSPECIFIED: _Outcome.ValueType  # 0
+    """Not set."""
+    OUTCOME_SUCCEEDED: _Outcome.ValueType  # 1
+    """It did what it was asked to do."""
+    OUTCOME_FAILED: _Outcome.ValueType  # 2
+    """It ran, and failed."""
+    OUTCOME_REFUSED: _Outcome.ValueType  # 3
+    """It did not run."""
+    OUTCOME_UNFINISHED: _Outcome.ValueType  # 4
+    """It was about to run, and nothing is known of its end."""
+    OUTCOME_INTERRUPTED: _Outcome.ValueType  # 5
+    """The process ended while it ran: nobody knows how far it came."""
+    OUTCOME_PRUNED: _Outcome.ValueType  # 6
+    """It is no command: older rows were moved elsewhere."""
+    OUTCOME_REPEATED: _Outcome.ValueType  # 7
+    """It had run before, and its result was told once more."""
+
+class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
+    """How a command in the audit has ended."""
+
+OUTCOME_UNSPECIFIED: Outcome.ValueType  # 0
+"""Not set."""
+OUTCOME_SUCCEEDED: Outcome.ValueType  # 1
+"""It did what it was asked to do."""
+OUTCOME_FAILED: Outcome.ValueType  # 2
+"""It ran, and failed."""
+OUTCOME_REFUSED: Outcome.ValueType  # 3
+"""It did not run."""
+OUTCOME_UNFINISHED: Outcome.ValueType  # 4
+"""It was about to run, and nothing is known of its end."""
+OUTCOME_INTERRUPTED: Outcome.ValueType  # 5
+"""The process ended while it ran: nobody knows how far it came."""
+OUTCOME_PRUNED: Outcome.ValueType  # 6
+"""It is no command: older rows were moved elsewhere."""
+OUTCOME_REPEATED: Outcome.ValueType  # 7
+"""It had run before, and its result was told once more."""
+Global___Outcome: typing_extensions.TypeAlias = Outcome
+
 class _Mode:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -823,6 +867,109 @@ class Event(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_number", b"_number"]) -> typing.Literal["number"] | None: ...
 
 Global___Event: typing_extensions.TypeAlias = Event
+
+@typing.final
+class AuditChange(google.protobuf.message.Message):
+    """A value that was changed."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    OLD_FIELD_NUMBER: builtins.int
+    NEW_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    """The address of what has it; empty where none was named."""
+    @property
+    def old(self) -> google.protobuf.struct_pb2.Value:
+        """The value before."""
+
+    @property
+    def new(self) -> google.protobuf.struct_pb2.Value:
+        """The value after."""
+
+    def __init__(
+        self,
+        *,
+        path: builtins.str = ...,
+        old: google.protobuf.struct_pb2.Value | None = ...,
+        new: google.protobuf.struct_pb2.Value | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["new", b"new", "old", b"old"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["new", b"new", "old", b"old", "path", b"path"]) -> None: ...
+
+Global___AuditChange: typing_extensions.TypeAlias = AuditChange
+
+@typing.final
+class AuditEntry(google.protobuf.message.Message):
+    """A command that was asked for."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SEQ_FIELD_NUMBER: builtins.int
+    TIME_FIELD_NUMBER: builtins.int
+    ID_FIELD_NUMBER: builtins.int
+    IDENTITY_FIELD_NUMBER: builtins.int
+    ROLE_FIELD_NUMBER: builtins.int
+    PROOF_FIELD_NUMBER: builtins.int
+    TRANSPORT_FIELD_NUMBER: builtins.int
+    PEER_FIELD_NUMBER: builtins.int
+    COMMAND_FIELD_NUMBER: builtins.int
+    ARGUMENTS_FIELD_NUMBER: builtins.int
+    STATUS_FIELD_NUMBER: builtins.int
+    CHANGES_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    RULE_FIELD_NUMBER: builtins.int
+    seq: builtins.int
+    """Its number in the audit."""
+    time: builtins.str
+    """When it was asked for, in RFC 3339, UTC."""
+    id: builtins.str
+    """Its id."""
+    identity: builtins.str
+    """Name of who asked; empty if unknown."""
+    role: builtins.str
+    """Role of who asked; empty if unknown."""
+    proof: builtins.str
+    """How it is known who asked, such as `token`."""
+    transport: builtins.str
+    """By which way it came, such as `grpc`."""
+    peer: builtins.str
+    """Address of who asked; empty in the process itself."""
+    command: builtins.str
+    """Its name, as it was asked for."""
+    arguments: builtins.str
+    """Its arguments in JSON, without secrets."""
+    status: Global___Outcome.ValueType
+    """How it ended."""
+    reason: builtins.str
+    """The code of the error; empty where there was none."""
+    rule: builtins.str
+    """The rule that allowed or refused it; empty where none did."""
+    @property
+    def changes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___AuditChange]:
+        """What it changed."""
+
+    def __init__(
+        self,
+        *,
+        seq: builtins.int = ...,
+        time: builtins.str = ...,
+        id: builtins.str = ...,
+        identity: builtins.str = ...,
+        role: builtins.str = ...,
+        proof: builtins.str = ...,
+        transport: builtins.str = ...,
+        peer: builtins.str = ...,
+        command: builtins.str = ...,
+        arguments: builtins.str = ...,
+        status: Global___Outcome.ValueType = ...,
+        changes: collections.abc.Iterable[Global___AuditChange] | None = ...,
+        reason: builtins.str = ...,
+        rule: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["arguments", b"arguments", "changes", b"changes", "command", b"command", "id", b"id", "identity", b"identity", "peer", b"peer", "proof", b"proof", "reason", b"reason", "role", b"role", "rule", b"rule", "seq", b"seq", "status", b"status", "time", b"time", "transport", b"transport"]) -> None: ...
+
+Global___AuditEntry: typing_extensions.TypeAlias = AuditEntry
 
 @typing.final
 class CommandInfo(google.protobuf.message.Message):
@@ -2269,6 +2416,103 @@ class ListEventsResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["cursor", b"cursor", "events", b"events", "more", b"more"]) -> None: ...
 
 Global___ListEventsResponse: typing_extensions.TypeAlias = ListEventsResponse
+
+@typing.final
+class GetAuditRequest(google.protobuf.message.Message):
+    """Which entries to return: those that fit all that is given."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IDENTITY_FIELD_NUMBER: builtins.int
+    COMMAND_FIELD_NUMBER: builtins.int
+    PATH_FIELD_NUMBER: builtins.int
+    STATUS_FIELD_NUMBER: builtins.int
+    TRANSPORT_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    AFTER_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    identity: builtins.str
+    """Name of who asked; all."""
+    command: builtins.str
+    """Name of the command; all."""
+    path: builtins.str
+    """Pattern of an address that it was to act on or changed, such as `shop/**`; all."""
+    status: Global___Outcome.ValueType
+    """How it ended; all."""
+    transport: builtins.str
+    """By which way it came; all."""
+    since: builtins.str
+    """Not before then, in RFC 3339; all."""
+    until: builtins.str
+    """Before then, in RFC 3339; all."""
+    after: builtins.int
+    """Only those after that `seq`: the `next` of the page before; 0."""
+    limit: builtins.int
+    """Entries to return at most, up to 1000; 100."""
+    def __init__(
+        self,
+        *,
+        identity: builtins.str | None = ...,
+        command: builtins.str | None = ...,
+        path: builtins.str | None = ...,
+        status: Global___Outcome.ValueType | None = ...,
+        transport: builtins.str | None = ...,
+        since: builtins.str | None = ...,
+        until: builtins.str | None = ...,
+        after: builtins.int | None = ...,
+        limit: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_after", b"_after", "_command", b"_command", "_identity", b"_identity", "_limit", b"_limit", "_path", b"_path", "_since", b"_since", "_status", b"_status", "_transport", b"_transport", "_until", b"_until", "after", b"after", "command", b"command", "identity", b"identity", "limit", b"limit", "path", b"path", "since", b"since", "status", b"status", "transport", b"transport", "until", b"until"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_after", b"_after", "_command", b"_command", "_identity", b"_identity", "_limit", b"_limit", "_path", b"_path", "_since", b"_since", "_status", b"_status", "_transport", b"_transport", "_until", b"_until", "after", b"after", "command", b"command", "identity", b"identity", "limit", b"limit", "path", b"path", "since", b"since", "status", b"status", "transport", b"transport", "until", b"until"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_after", b"_after"]) -> typing.Literal["after"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_command", b"_command"]) -> typing.Literal["command"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_identity", b"_identity"]) -> typing.Literal["identity"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_limit", b"_limit"]) -> typing.Literal["limit"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_path", b"_path"]) -> typing.Literal["path"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_since", b"_since"]) -> typing.Literal["since"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_status", b"_status"]) -> typing.Literal["status"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_transport", b"_transport"]) -> typing.Literal["transport"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_until", b"_until"]) -> typing.Literal["until"] | None: ...
+
+Global___GetAuditRequest: typing_extensions.TypeAlias = GetAuditRequest
+
+@typing.final
+class GetAuditResponse(google.protobuf.message.Message):
+    """Entries of the audit, oldest first."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: builtins.int
+    NEXT_FIELD_NUMBER: builtins.int
+    MORE_FIELD_NUMBER: builtins.int
+    next: builtins.int
+    """Pass it as `after` to go on from here."""
+    more: builtins.bool
+    """Whether there may be more already."""
+    @property
+    def entries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___AuditEntry]:
+        """The first ones that fit."""
+
+    def __init__(
+        self,
+        *,
+        entries: collections.abc.Iterable[Global___AuditEntry] | None = ...,
+        next: builtins.int = ...,
+        more: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["entries", b"entries", "more", b"more", "next", b"next"]) -> None: ...
+
+Global___GetAuditResponse: typing_extensions.TypeAlias = GetAuditResponse
 
 @typing.final
 class ListCommandsRequest(google.protobuf.message.Message):

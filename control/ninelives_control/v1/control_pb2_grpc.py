@@ -118,6 +118,11 @@ class ControlServiceStub(object):
                 request_serializer=ninelives__control_dot_v1_dot_control__pb2.ListEventsRequest.SerializeToString,
                 response_deserializer=ninelives__control_dot_v1_dot_control__pb2.ListEventsResponse.FromString,
                 _registered_method=True)
+        self.GetAudit = channel.unary_unary(
+                '/ninelives_control.v1.ControlService/GetAudit',
+                request_serializer=ninelives__control_dot_v1_dot_control__pb2.GetAuditRequest.SerializeToString,
+                response_deserializer=ninelives__control_dot_v1_dot_control__pb2.GetAuditResponse.FromString,
+                _registered_method=True)
         self.ListCommands = channel.unary_unary(
                 '/ninelives_control.v1.ControlService/ListCommands',
                 request_serializer=ninelives__control_dot_v1_dot_control__pb2.ListCommandsRequest.SerializeToString,
@@ -259,6 +264,13 @@ class ControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAudit(self, request, context):
+        """Returns what was asked for before, by whom, and what came of it, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListCommands(self, request, context):
         """Lists the commands with their arguments and results, and whether the caller may use them.
         """
@@ -369,6 +381,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.ListEvents,
                     request_deserializer=ninelives__control_dot_v1_dot_control__pb2.ListEventsRequest.FromString,
                     response_serializer=ninelives__control_dot_v1_dot_control__pb2.ListEventsResponse.SerializeToString,
+            ),
+            'GetAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAudit,
+                    request_deserializer=ninelives__control_dot_v1_dot_control__pb2.GetAuditRequest.FromString,
+                    response_serializer=ninelives__control_dot_v1_dot_control__pb2.GetAuditResponse.SerializeToString,
             ),
             'ListCommands': grpc.unary_unary_rpc_method_handler(
                     servicer.ListCommands,
@@ -827,6 +844,33 @@ class ControlService(object):
             '/ninelives_control.v1.ControlService/ListEvents',
             ninelives__control_dot_v1_dot_control__pb2.ListEventsRequest.SerializeToString,
             ninelives__control_dot_v1_dot_control__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ninelives_control.v1.ControlService/GetAudit',
+            ninelives__control_dot_v1_dot_control__pb2.GetAuditRequest.SerializeToString,
+            ninelives__control_dot_v1_dot_control__pb2.GetAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

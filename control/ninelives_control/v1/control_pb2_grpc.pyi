@@ -291,6 +291,22 @@ _ControlServiceListEventsType = typing_extensions.TypeVar(
     ],
 )
 
+_ControlServiceGetAuditType = typing_extensions.TypeVar(
+    '_ControlServiceGetAuditType',
+    grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.GetAuditRequest,
+        ninelives_control.v1.control_pb2.GetAuditResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.GetAuditRequest,
+        ninelives_control.v1.control_pb2.GetAuditResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.GetAuditRequest,
+        ninelives_control.v1.control_pb2.GetAuditResponse,
+    ],
+)
+
 _ControlServiceListCommandsType = typing_extensions.TypeVar(
     '_ControlServiceListCommandsType',
     grpc.UnaryUnaryMultiCallable[
@@ -355,7 +371,7 @@ _ControlServiceWatchType = typing_extensions.TypeVar(
     ],
 )
 
-class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlServiceListPoliciesType, _ControlServiceDescribePolicyType, _ControlServiceListParametersType, _ControlServiceGetParameterType, _ControlServiceSetParameterType, _ControlServiceApplyParametersType, _ControlServiceExportParametersType, _ControlServiceUndoChangeType, _ControlServiceListLeasesType, _ControlServiceEndLeaseType, _ControlServiceGetStateType, _ControlServiceGetMetricsType, _ControlServiceResetCircuitBreakerType, _ControlServiceForceCircuitBreakerType, _ControlServiceListEventsType, _ControlServiceListCommandsType, _ControlServiceExplainAuthorizationType, _ControlServiceExecuteType, _ControlServiceWatchType]):
+class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlServiceListPoliciesType, _ControlServiceDescribePolicyType, _ControlServiceListParametersType, _ControlServiceGetParameterType, _ControlServiceSetParameterType, _ControlServiceApplyParametersType, _ControlServiceExportParametersType, _ControlServiceUndoChangeType, _ControlServiceListLeasesType, _ControlServiceEndLeaseType, _ControlServiceGetStateType, _ControlServiceGetMetricsType, _ControlServiceResetCircuitBreakerType, _ControlServiceForceCircuitBreakerType, _ControlServiceListEventsType, _ControlServiceGetAuditType, _ControlServiceListCommandsType, _ControlServiceExplainAuthorizationType, _ControlServiceExecuteType, _ControlServiceWatchType]):
     """Reads the state of stacks and changes their parameters while calls are in flight.
 
     Callers show a token in the metadata `authorization: Bearer TOKEN`. Without one, callers on the
@@ -427,6 +443,10 @@ class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlS
         grpc.UnaryUnaryMultiCallable[
             ninelives_control.v1.control_pb2.ListEventsRequest,
             ninelives_control.v1.control_pb2.ListEventsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.GetAuditRequest,
+            ninelives_control.v1.control_pb2.GetAuditResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             ninelives_control.v1.control_pb2.ListCommandsRequest,
@@ -513,6 +533,10 @@ class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlS
             ninelives_control.v1.control_pb2.ListEventsResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.GetAuditRequest,
+            ninelives_control.v1.control_pb2.GetAuditResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             ninelives_control.v1.control_pb2.ListCommandsRequest,
             ninelives_control.v1.control_pb2.ListCommandsResponse,
         ],
@@ -577,6 +601,9 @@ class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlS
 
     ListEvents: _ControlServiceListEventsType
     """Lists what policies did lately, oldest first."""
+
+    GetAudit: _ControlServiceGetAuditType
+    """Returns what was asked for before, by whom, and what came of it, oldest first."""
 
     ListCommands: _ControlServiceListCommandsType
     """Lists the commands with their arguments and results, and whether the caller may use them."""
@@ -654,6 +681,10 @@ ControlServiceAsyncStub: typing_extensions.TypeAlias = ControlServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         ninelives_control.v1.control_pb2.ListEventsRequest,
         ninelives_control.v1.control_pb2.ListEventsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.GetAuditRequest,
+        ninelives_control.v1.control_pb2.GetAuditResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         ninelives_control.v1.control_pb2.ListCommandsRequest,
@@ -807,6 +838,14 @@ class ControlServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[ninelives_control.v1.control_pb2.ListEventsResponse, collections.abc.Awaitable[ninelives_control.v1.control_pb2.ListEventsResponse]]:
         """Lists what policies did lately, oldest first."""
+
+    @abc.abstractmethod
+    def GetAudit(
+        self,
+        request: ninelives_control.v1.control_pb2.GetAuditRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[ninelives_control.v1.control_pb2.GetAuditResponse, collections.abc.Awaitable[ninelives_control.v1.control_pb2.GetAuditResponse]]:
+        """Returns what was asked for before, by whom, and what came of it, oldest first."""
 
     @abc.abstractmethod
     def ListCommands(

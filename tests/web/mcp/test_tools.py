@@ -12,6 +12,7 @@ from .clients import MODES, answered, told
 
 PATH = "shop/retry/max_attempts"
 READS = {
+    "get_audit": {"path": "shop/**"},
     "describe_policy": {"path": "shop/retry"},
     "explain_authorization": {"command": "set_parameter", "path": PATH, "value": 5},
     "get_metrics": {"stack": "shop"},
@@ -48,8 +49,8 @@ async def test_there_is_a_tool_for_each_command_that_a_role_may_use(connect, pla
     reads = names[Effect.READ]
 
     for role, expected in {
-        "viewer": reads,
-        "agent": reads | {"set_parameter", "reset_circuit_breaker"},
+        "viewer": reads - {"get_audit"},
+        "agent": reads - {"get_audit"} | {"set_parameter", "reset_circuit_breaker"},
         "operator": reads | names[Effect.CHANGE],
         "admin": set().union(*names.values()),
     }.items():
