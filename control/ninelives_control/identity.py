@@ -114,7 +114,7 @@ class Authenticator:
     def _by_token(self, token: str) -> Identity:
         entry = None if self._tokens is None else self._tokens.find(token)
         if entry is None:
-            message = "the token is unknown; ask for one made by `ninelives token add`"
+            message = "the token is unknown; ask for one made by `ninelives token create`"
             raise CommandError(Code.UNAUTHENTICATED, message)
         return Identity(name=entry.name, role=entry.role, proof=Proof.TOKEN)
 

@@ -61,7 +61,7 @@ class ControlPlane:
         grpc_port: The port for gRPC; 0 is any that is free, to be read from `grpc_port` later; None
             does not serve it.
         http_port: The port for HTTP; likewise.
-        tokens: The file of tokens, made by `ninelives token add`.
+        tokens: The file of tokens, made by `ninelives token create`.
         rules: A file of rules, see `rules`; by default viewers read, operators change, agents
             change within bounds, and admins do everything.
         audit: The file that every command is written down in; by default it is kept in memory.
@@ -172,7 +172,7 @@ class ControlPlane:
         if not is_loopback(self.host) and self._tokens is None:
             msg = (
                 f"{self.host} can be reached from other machines, which takes a token file: "
-                "make one with `ninelives token add`, and give it by tokens="
+                "make one with `ninelives token create`, and give it by tokens="
             )
             raise ConfigError(msg, path="ControlPlane.host")
         authenticator = Authenticator(
@@ -226,7 +226,7 @@ class ControlPlane:
         if authenticator.read_only:
             _LOGGER.warning(
                 "the control plane has no token file: callers on this machine can read, and "
-                "nobody but this program can change anything; see `ninelives token add`"
+                "nobody but this program can change anything; see `ninelives token create`"
             )
         if not is_loopback(self.host):
             _LOGGER.warning(

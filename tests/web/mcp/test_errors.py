@@ -29,7 +29,7 @@ class World:
             "shop", Timeout(2.0) + Retry(3) + CircuitBreaker() + Bulkhead(4), registry=registry
         )
         path = folder / "tokens.json"
-        self.tokens = {str(role): token_file.add(path, str(role), role) for role in Role}
+        self.tokens = {str(role): token_file.create(path, str(role), role) for role in Role}
         self.plane = ControlPlane(
             registry, grpc_port=0, http_port=0, tokens=path, audit=folder / "audit.sqlite"
         )

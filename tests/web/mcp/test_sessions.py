@@ -45,7 +45,7 @@ def opened(http, headers):
 
 def test_a_session_belongs_to_the_token_that_opened_it(http, show, tokens, tokens_path):
     session = opened(http, show("viewer"))
-    other = {"authorization": f"Bearer {token_file.add(tokens_path, 'other', 'viewer')}"}
+    other = {"authorization": f"Bearer {token_file.create(tokens_path, 'other', 'viewer')}"}
 
     for who in (other, show("admin"), {}):
         assert http.post("/mcp", json=LIST, headers={**session, **who}).status_code == 404
