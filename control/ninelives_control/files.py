@@ -62,13 +62,13 @@ def signature(path: Path) -> tuple[int, int, int]:
     return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
-def content(path: Path) -> bytes:
-    """Return what is in a file.
+def content(path: Path, setting: str) -> bytes:
+    """Return what is in the file that a setting names.
 
     Raises:
-        ConfigError: It cannot be read; names it.
+        ConfigError: It cannot be read; names both.
     """
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", path=str(path)) from None
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", path=setting) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 )
 
 from ninelives_control.errors import Code
-from ninelives_control.identity import Credentials, bearer
+from ninelives_control.identity import bearer
 from ninelives_control.transports.graphql_schema import schema_for
 from ninelives_control.transports.http_guard import caller_of
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         SubscribeMessage,
     )
 
+    from ninelives_control.identity import Credentials
     from ninelives_control.router import Dispatcher
 
 _PATIENCE = timedelta(seconds=10)
@@ -66,7 +68,7 @@ class Asker:
         if self._shown.token is not None or header is None:
             return self._shown
         token = bearer(header) if isinstance(header, str) else ""
-        return Credentials(token=token, loopback=self._shown.loopback)
+        return dataclasses.replace(self._shown, token=token)
 
 
 class _WebSocketHandler(BaseGraphQLTransportWSHandler[Asker, None]):
