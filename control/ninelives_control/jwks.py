@@ -53,8 +53,9 @@ def load(path: Path) -> KeySet:
     Raises:
         ConfigError: The file cannot be read or is broken, or has no such key.
     """
+    text = content(path, _SETTING)
     try:
-        data = json.loads(content(path, _SETTING))
+        data = json.loads(text)
     except (ValueError, RecursionError):
         data = None
     entries = data.get("keys") if isinstance(data, dict) else None
