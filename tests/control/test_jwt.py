@@ -6,16 +6,20 @@ import hmac
 import json
 from pathlib import Path
 
+import grpc
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from ninelives_control import jwks
+from ninelives_control import ControlPlane, jwks
 from ninelives_control import jwt as ours
+from ninelives_control.certificates import names_of
 from ninelives_control.errors import Code, CommandError
 from ninelives_control.identity import Authenticator, Credentials, Proof, Role
 from ninelives_control.jwt import Jwt, JwtVerifier
 from ninelives_control.tokens import TokenFile
+from ninelives_control.v1 import control_pb2 as pb
+from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
 from ninelives_grpc.errors import ConfigError
 from tests.control.issuer import AUDIENCE, URL, Issuer, ec_key, pem, public
 
@@ -350,6 +354,34 @@ def test_an_identity_provider_alone_is_enough(verifier, sign):
         alone.identify(Credentials(token="ninelives_x"))
     with pytest.raises(CommandError, match="show a token"):
         alone.identify(Credentials(loopback=True))
+
+
+def test_tokens_are_known_over_grpc_until_their_key_is_gone(registry, shop, issuer, audit_path):
+    request, token = pb.SetParameterRequest(path="shop/retry/max_attempts"), issuer.token()
+    request.value.number_value = 5
+    shown = (("authorization", f"Bearer {token}"),)
+    with (
+        ControlPlane(
+            registry, grpc_port=0, http_port=None, jwt=issuer.settings, audit=audit_path
+        ) as plane,
+        grpc.insecure_channel(f"127.0.0.1:{plane.grpc_port}") as channel,
+    ):
+        stub = ControlServiceStub(channel)
+        assert stub.SetParameter(request, metadata=shown, timeout=10).new.number_value == 5
+
+        issuer.keys = {"two": ec_key()}
+        issuer.publish()
+        with pytest.raises(grpc.RpcError, match="signed with a key that is not known") as caught:
+            stub.SetParameter(request, metadata=shown, timeout=10)
+
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    written = audit_path.read_bytes()
+    assert b"ada" in written
+    assert token.encode() not in written
+
+
+def test_a_certificate_that_cannot_be_read_has_no_name():
+    assert names_of(b"nonsense") == ()
 
 
 def test_without_an_identity_provider_its_tokens_are_unknown(sign, tokens_path, tokens):

@@ -255,6 +255,31 @@ def test_a_token_does_in_place_of_a_certificate_over_http_and_besides_it_over_gr
             ca.ask(plane, token=tokens["admin"])
 
 
+def test_a_session_does_not_outlive_its_ca(serve, ca, tmp_path):
+    clients = tmp_path / "clients.pem"
+    clients.write_bytes(ca.path.read_bytes())
+    context = ca.context(ca.client("ada"))
+    with serve({"clients": clients, "roles": ROLES}, grpc_port=None) as plane:
+        session = answered(plane, context)
+
+        clients.write_bytes(Authority(tmp_path / "other").path.read_bytes())
+
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            answered(plane, context, session)
+
+
+def answered(plane, context, session=None):
+    """Ask over a connection that goes on with a session, and return its own."""
+    with (
+        socket.create_connection(("127.0.0.1", plane.http_port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as connection,
+    ):
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        if not connection.recv(1000).startswith(b"HTTP/1.1 200"):
+            raise ConnectionError
+        return connection.session
+
+
 @contextmanager
 def websocket(ca, plane, shown=None):
     with connect(
