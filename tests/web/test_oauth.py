@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ninelives_control import ControlPlane
+from ninelives_grpc import Registry, Retry, Stack
 from tests.control.issuer import URL, Issuer
 from tests.web.http_asker import JSON, fetch
 
@@ -12,17 +13,25 @@ METADATA = "/.well-known/oauth-protected-resource/mcp"
 PATH = "shop/retry/max_attempts"
 
 
-@pytest.fixture
-def issuer(tmp_path):
-    return Issuer(tmp_path / "jwks.json")
+@pytest.fixture(scope="module")
+def issuer(tmp_path_factory):
+    return Issuer(tmp_path_factory.mktemp("issuer") / "jwks.json")
 
 
-@pytest.fixture
-def plane(registry, shop, issuer, audit_path):
-    with ControlPlane(
-        registry, grpc_port=None, http_port=0, jwt=issuer.settings, audit=audit_path
-    ) as plane:
+@pytest.fixture(scope="module")
+def plane(issuer):
+    registry = Registry()
+    Stack("shop", Retry(3), registry=registry)
+    with ControlPlane(registry, grpc_port=None, http_port=0, jwt=issuer.settings) as plane:
         yield plane
+
+
+@pytest.fixture
+def entries(plane):
+    """Return what was written down in the audit since the test began."""
+    audit = plane.dispatcher._journal._audit
+    last = max((entry.seq for entry in audit.entries()), default=0)
+    return lambda: audit.entries(after=last)
 
 
 def bearer(token):

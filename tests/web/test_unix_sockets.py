@@ -11,11 +11,12 @@ import grpc
 import pytest
 from websockets.sync.client import unix_connect
 
-from ninelives_control import AddressError, ControlPlane, Role
+from ninelives_control import AddressError, ControlPlane, Role, Tls
 from ninelives_control.audit import AuditFile
 from ninelives_control.v1 import control_pb2 as pb
 from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
 from ninelives_grpc.errors import ConfigError
+from tests.web.authority import Authority
 from tests.web.http_asker import Answer
 from tests.web.websocket_asker import PROTOCOL, begin, receive, send
 
@@ -209,6 +210,24 @@ def test_where_no_socket_can_be_is_said(serve, sockets, argument, tmp_path):
 def test_two_control_planes_do_not_share_a_socket(serve):
     with serve(), pytest.raises(AddressError, match="it is in use"):
         serve().__enter__()
+
+
+def test_who_asks_by_grpc_has_no_certificate_at_a_socket(registry, shop, sockets, tmp_path):
+    ca = Authority(tmp_path / "ca")
+    ca.server(tmp_path / "server.pem", tmp_path / "server.key")
+    tls = Tls(
+        certificate=tmp_path / "server.pem",
+        key=tmp_path / "server.key",
+        clients=ca.path,
+        roles={"CN=ada": Role.ADMIN},
+    )
+    asked = {"grpc_port": 0, "http_port": None, "grpc_socket": sockets["grpc_socket"], "tls": tls}
+    with ControlPlane(registry, **asked) as plane:
+        assert ca.ask(plane, ca.client("ada")).total == 1
+        with pytest.raises(grpc.RpcError, match="show a client certificate"):
+            ask(sockets)
+    with ControlPlane(registry, **asked, anonymous=True):
+        assert ask(sockets) == 1
 
 
 def test_roles_of_users_need_a_socket(registry):
