@@ -18,7 +18,7 @@ def main(folder: Path) -> None:
     """Serve a control plane, change a parameter over gRPC, and read it over GraphQL."""
     registry = Registry()
     stack = Stack("shop", Retry(3), registry=registry)
-    token = tokens.add(folder / "tokens.json", "alice", Role.OPERATOR)
+    token = tokens.create(folder / "tokens.json", "alice", Role.OPERATOR)
 
     with ControlPlane(
         registry,

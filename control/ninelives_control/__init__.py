@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from ninelives_control.command import Command, CommandTable, Context, Effect, Target
     from ninelives_control.errors import AddressError, AuditError, Code, CommandError
     from ninelives_control.identity import Identity, Role
+    from ninelives_control.jwt import Jwt
     from ninelives_control.model import Arguments, NamedValue, ParameterValue, Result
     from ninelives_control.server import ControlPlane
+    from ninelives_control.tls import Tls
 
 __all__ = [
     "AddressError",
@@ -28,19 +30,23 @@ __all__ = [
     "ControlPlane",
     "Effect",
     "Identity",
+    "Jwt",
     "NamedValue",
     "ParameterValue",
     "Result",
     "Role",
     "Target",
+    "Tls",
 ]
 
 _HOMES = {
     "command": ("Command", "CommandTable", "Context", "Effect", "Target"),
     "errors": ("AddressError", "AuditError", "Code", "CommandError"),
     "identity": ("Identity", "Role"),
+    "jwt": ("Jwt",),
     "model": ("Arguments", "NamedValue", "ParameterValue", "Result"),
     "server": ("ControlPlane",),
+    "tls": ("Tls",),
 }
 
 

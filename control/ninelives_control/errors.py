@@ -3,7 +3,7 @@
 NinelivesError
 ├── CommandError      a command did not run, or failed: a code, and a sentence with the remedy
 ├── AuditError        the audit cannot be written or read
-└── AddressError      an address cannot be listened on: names the port and the remedy
+└── AddressError      an address cannot be listened on: names it and the remedy
 """
 
 from __future__ import annotations
@@ -84,11 +84,11 @@ class AddressError(NinelivesError):
     """An address cannot be listened on.
 
     Attributes:
-        port: The port that was asked for.
+        port: The port that was asked for; 0 if it is a Unix socket.
     """
 
     def __init__(self, message: str, *, port: int) -> None:
-        """Name the port and the remedy."""
+        """Name the address and the remedy."""
         super().__init__(message)
         self.port = port
 

@@ -178,6 +178,22 @@ class Dispatcher:
             return refused
         raise AssertionError
 
+    def recognize(self, name: str, *, caller: Caller, transport: str) -> Identity:
+        """Return who a caller is that has not said yet what it wants.
+
+        Args:
+            name: What to write down in place of a command if it is not known.
+            caller: What it has shown of itself.
+            transport: By which way it came, for the audit.
+
+        Raises:
+            CommandError: It is not known.
+        """
+        try:
+            return self._authenticator.identify(caller)
+        except CommandError as error:
+            raise self.refuse(name, {}, error, caller=caller, transport=transport) from None
+
     def watch(
         self,
         arguments: Mapping[str, object],

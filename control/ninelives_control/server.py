@@ -20,10 +20,12 @@ from ninelives_control.identity import Authenticator, is_loopback
 from ninelives_control.loop import LoopThread
 from ninelives_control.parameter_store import ParameterStore
 from ninelives_control.router import Dispatcher
+from ninelives_control.tls import TlsFiles
 from ninelives_control.tokens import TokenFile
 from ninelives_control.transports.grpc import GrpcTransport
 from ninelives_control.transports.http import HttpTransport
 from ninelives_control.transports.local import LocalClient
+from ninelives_control.transports.transport import Address
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.observer.observer import Observer
 from ninelives_grpc.registry import default_registry
@@ -31,11 +33,14 @@ from ninelives_grpc.sinks.memory import MemorySink
 from ninelives_grpc.sinks.streaming import StreamingSink
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pydantic import BaseModel
 
+    from ninelives_control.identity import Role
+    from ninelives_control.jwt import Jwt, JwtVerifier
+    from ninelives_control.tls import Tls
     from ninelives_control.transports.transport import Transport
     from ninelives_grpc.flight_recorder import FlightRecorder
     from ninelives_grpc.registry import Registry
@@ -57,12 +62,21 @@ class ControlPlane:
 
     Args:
         registry: The stacks; by default `default_registry`.
-        host: The address to listen on. One that others can reach needs a token file; what they
-            send is not encrypted, so put a proxy with TLS before it.
+        host: The address to listen on. One that others can reach needs tokens, or certificates of
+            clients; and what they send is not encrypted without `tls`.
         grpc_port: The port for gRPC; 0 is any that is free, to be read from `grpc_port` later; None
             does not serve it.
         http_port: The port for HTTP; likewise.
-        tokens: The file of tokens, made by `ninelives token add`.
+        grpc_socket: The path of a Unix socket for gRPC, which only the user of this process can
+            reach; besides the port, or in place of it. gRPC does not tell which user asks: they
+            are callers on the same machine like others.
+        http_socket: The path of a Unix socket for HTTP; likewise, but see `socket_users`.
+        socket_users: The role of each user, by number, that asks at `http_socket` without a token;
+            `uid:1000` is then the name in the audit. Others are callers on the same machine.
+        tls: How connections to the ports are encrypted, and which client certificates are known,
+            see `Tls`.
+        tokens: The file of tokens, made by `ninelives token create`.
+        jwt: Which tokens of an identity provider are known, see `Jwt`; besides those of the file.
         rules: A file of rules, see `rules`, or `.cedar` of policies, see `cedar`; it is looked at
             again when it has changed. By default viewers read, operators change, agents change
             within bounds, and admins do everything.
@@ -87,7 +101,12 @@ class ControlPlane:
         host: str = "127.0.0.1",
         grpc_port: int | None = 50090,
         http_port: int | None = 8090,
+        grpc_socket: Path | None = None,
+        http_socket: Path | None = None,
+        socket_users: Mapping[int, Role] | None = None,
+        tls: Tls | None = None,
         tokens: Path | None = None,
+        jwt: Jwt | None = None,
         rules: Path | None = None,
         audit: Path | None = None,
         audit_key: bytes | None = None,
@@ -104,8 +123,13 @@ class ControlPlane:
         if recorder is not None:
             self.commands.add(dump_command(recorder))
         self._asked = {"grpc": grpc_port, "http": http_port}
+        self._sockets = {"grpc": grpc_socket, "http": http_socket}
         self._ports: dict[str, int] = {}
+        self._socket_users = socket_users or {}
+        self._tls = tls
+        self._tls_files: TlsFiles | None = None
         self._tokens = tokens
+        self.jwt = jwt
         self._rules = rules
         self._audit = audit
         self._audit_key = audit_key
@@ -126,6 +150,15 @@ class ControlPlane:
     def http_port(self) -> int:
         """The port for HTTP: the real one once it is started; 0 if it is not served."""
         return self._ports.get("http", self._asked["http"] or 0)
+
+    def address(self, transport: str) -> Address:
+        """Return where a transport is asked to listen."""
+        return Address(
+            host=self.host,
+            port=self._asked[transport],
+            socket=self._sockets[transport],
+            tls=self._tls_files,
+        )
 
     @property
     def dispatcher(self) -> Dispatcher:
@@ -180,15 +213,7 @@ class ControlPlane:
         return await LocalClient(self.dispatcher).aexecute(name, **arguments)
 
     def _start(self, teardown: contextlib.ExitStack) -> None:
-        if not is_loopback(self.host) and self._tokens is None:
-            msg = (
-                f"{self.host} can be reached from other machines, which takes a token file: "
-                "make one with `ninelives token add`, and give it by tokens="
-            )
-            raise ConfigError(msg, path="ControlPlane.host")
-        authenticator = Authenticator(
-            None if self._tokens is None else TokenFile(self._tokens), anonymous=self._anonymous
-        )
+        authenticator = self._authenticator()
         authorization = authorization_of(self._rules, facts_of(self.registry), self.commands)
         store = None if self._parameters is None else ParameterStore(self._parameters)
         if store is not None:
@@ -223,7 +248,7 @@ class ControlPlane:
             teardown.callback(self.registry.subscribe(self._dispatcher.changes.restore))
             for stack in self.registry:
                 self._dispatcher.changes.restore(stack)
-        transports = [make() for make in TRANSPORTS if self._asked[make.name] is not None]
+        transports = [make() for make in TRANSPORTS if self._serves(make.name)]
         loop = LoopThread(transports, self._dispatcher.end_watches)
         self._ports = loop.start(self)
         teardown.callback(loop.stop)
@@ -240,22 +265,48 @@ class ControlPlane:
             raise ConfigError(msg, path="ControlPlane.audit_signing_key")
         return HeadFile(self._audit, Signer(self._audit_signing_key))
 
+    def _authenticator(self) -> Authenticator:
+        """Read what callers are known by."""
+        takes_tokens = self._tokens is not None or self.jwt is not None
+        roles = {} if self._tls is None else self._tls.roles
+        if not (is_loopback(self.host) or takes_tokens or roles):
+            msg = (
+                f"{self.host} can be reached from other machines, which takes a token file: make "
+                "one with `ninelives token create`, and give it by tokens=; or jwt=, or Tls.roles"
+            )
+            raise ConfigError(msg, path="ControlPlane.host")
+        if self._socket_users and self._sockets["http"] is None:
+            msg = "is for those who ask at a Unix socket; give its path by http_socket="
+            raise ConfigError(msg, path="ControlPlane.socket_users")
+        self._tls_files = None if self._tls is None else TlsFiles(self._tls, tokens=takes_tokens)
+        return Authenticator(
+            None if self._tokens is None else TokenFile(self._tokens),
+            jwt=_verifier(self.jwt),
+            certificates=roles,
+            users=self._socket_users,
+            anonymous=self._anonymous,
+        )
+
+    def _serves(self, transport: str) -> bool:
+        return self._asked[transport] is not None or self._sockets[transport] is not None
+
     def _forget(self) -> None:
         self._dispatcher = None
         self._ports = {}
 
     def _announce(self, authenticator: Authenticator) -> None:
-        ports = ", ".join(f"{name} {self.host} port {port}" for name, port in self._ports.items())
-        _LOGGER.info("the control plane is served: %s", ports)
+        served = [f"{name} {self.host} port {port}" for name, port in self._ports.items() if port]
+        served += [f"{name} {path}" for name, path in self._sockets.items() if path is not None]
+        _LOGGER.info("the control plane is served: %s", ", ".join(served))
         if authenticator.read_only:
             _LOGGER.warning(
                 "the control plane has no token file: callers on this machine can read, and "
-                "nobody but this program can change anything; see `ninelives token add`"
+                "nobody but this program can change anything; see `ninelives token create`"
             )
-        if not is_loopback(self.host):
+        if not is_loopback(self.host) and self._tls is None:
             _LOGGER.warning(
                 "the control plane can be reached from other machines, and does not encrypt: "
-                "put a proxy with TLS before it"
+                "give a certificate by tls=, or put a proxy with TLS before it"
             )
 
     def __enter__(self) -> Self:
@@ -265,6 +316,15 @@ class ControlPlane:
     def __exit__(self, *_: object) -> None:
         """Stop."""
         self.stop()
+
+
+def _verifier(settings: Jwt | None) -> JwtVerifier | None:
+    if settings is None:
+        return None
+    # A third of what the control plane takes to import, for those who have an identity provider.
+    from ninelives_control.jwt import JwtVerifier  # noqa: PLC0415
+
+    return JwtVerifier(settings)
 
 
 def _log_anchor(audit: AuditLog) -> None:

@@ -14,15 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from ninelives_control.errors import Code, CommandError, finding
+from ninelives_control.files import signature
 from ninelives_control.identity import Role
 from ninelives_grpc.clock import rfc3339
 from ninelives_grpc.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from datetime import timedelta
 
 _LOGGER = logging.getLogger("ninelives_control")
 _PREFIX = "ninelives_"
@@ -37,6 +39,7 @@ class Token(BaseModel):
         role: What that is there to do.
         sha256: The hash of the token in hexadecimal.
         created: When it was made, in RFC 3339.
+        expires: When it ends to be one, or None if it never does.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,27 +48,35 @@ class Token(BaseModel):
     role: Role
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     created: str
+    expires: AwareDatetime | None = None
 
 
 class TokenFile:
-    """Tokens in a JSON file, which is read again whenever it has changed."""
+    """Tokens in a JSON file, which is read again whenever it has changed.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The file.
+        now: Tells the time, which tokens may expire at.
+    """
+
+    def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         """Read the file.
 
         Raises:
             ConfigError: It cannot be read or is broken; names the file and the entry.
         """
         self._path = path
+        self._now = now
         self._lock = threading.Lock()
-        self._seen = _signature(path)
+        self._seen = signature(path)
         self._tokens = read(path)
 
     def find(self, token: str) -> Token | None:
         """Return the entry of a token, or None if it is unknown.
 
         Raises:
-            CommandError: `unavailable`: the file has become unreadable. Nobody is let in then.
+            CommandError: `unauthenticated`: it has expired; or `unavailable`: the file has become
+                unreadable. Nobody is let in then.
         """
         shown = _hash(token)
         found = None
@@ -73,15 +84,19 @@ class TokenFile:
             # All of them, so that the time taken says nothing.
             if hmac.compare_digest(entry.sha256, shown):
                 found = entry
+        if found is not None and found.expires is not None and self._now() >= found.expires:
+            ended = rfc3339(found.expires.astimezone(UTC), "seconds")
+            message = f"the token expired at {ended}; make another by `ninelives token create`"
+            raise CommandError(Code.UNAUTHENTICATED, message)
         return found
 
     def _current(self) -> Sequence[Token]:
         try:
             with self._lock:
-                signature = _signature(self._path)
-                if signature != self._seen:
+                changed = signature(self._path)
+                if changed != self._seen:
                     self._tokens = read(self._path)
-                    self._seen = signature
+                    self._seen = changed
                 return self._tokens
         except ConfigError as error:
             _LOGGER.error("nobody can be authenticated: %s", error)  # noqa: TRY400 - no trace
@@ -98,7 +113,7 @@ def read(path: Path) -> tuple[Token, ...]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        reason = f"cannot be read ({error.strerror}); `ninelives token add` makes one"
+        reason = f"cannot be read ({error.strerror}); `ninelives token create` makes one"
         raise ConfigError(reason, path=str(path)) from None
     except ValueError as error:
         raise ConfigError(f"is not JSON: {error}", path=str(path)) from None
@@ -114,19 +129,33 @@ def read(path: Path) -> tuple[Token, ...]:
     return tuple(tokens)
 
 
-def add(path: Path, name: str, role: Role) -> str:
+def create(path: Path, name: str, role: Role, lifetime: timedelta | None = None) -> str:
     """Make a token, put its hash into the file, and return it: it cannot be shown again.
+
+    Args:
+        path: The file, which is made if it is not there.
+        name: Who gets it, as it will stand in the audit.
+        role: What that may do.
+        lifetime: How long it is one; None is for ever.
 
     Raises:
         ConfigError: The file is broken, or has a token of that name.
     """
     tokens = read(path) if path.exists() else ()
     token = _PREFIX + secrets.token_urlsafe(_BITS // 8)
-    created = rfc3339(datetime.now(UTC), "seconds")
+    now = datetime.now(UTC).replace(microsecond=0)
+    created = rfc3339(now, "seconds")
     if name in {entry.name for entry in tokens}:
         msg = f"there is a token named {name!r}; remove it, or take another name"
         raise ConfigError(msg, path=str(path))
-    data = {"name": name, "role": role, "sha256": _hash(token), "created": created}
+    expires = None if lifetime is None else now + lifetime
+    data = {
+        "name": name,
+        "role": role,
+        "sha256": _hash(token),
+        "created": created,
+        "expires": expires,
+    }
     _write(path, [*tokens, _entry(data, f"{path}: {name!r}")])
     return token
 
@@ -155,7 +184,7 @@ def _entry(data: object, place: str) -> Token:
 
 def _write(path: Path, tokens: Sequence[Token]) -> None:
     """Put the whole file in place at once, readable by its owner only."""
-    data = {"tokens": [token.model_dump(mode="json") for token in tokens]}
+    data = {"tokens": [token.model_dump(mode="json", exclude_none=True) for token in tokens]}
     target = path.resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -170,14 +199,6 @@ def _write(path: Path, tokens: Sequence[Token]) -> None:
         temporary.replace(target)
     except OSError as error:
         raise ConfigError(f"cannot be written: {error.strerror}", path=str(path)) from None
-
-
-def _signature(path: Path) -> tuple[int, int, int]:
-    try:
-        status = path.stat()
-    except OSError:
-        return (0, 0, 0)
-    return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 def _hash(token: str) -> str:

@@ -1,9 +1,11 @@
 import json
 import os
+import re
 import subprocess
 import sys
 import types
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
@@ -14,6 +16,7 @@ from ninelives_control.audit import Attempt
 from ninelives_control.chain import Status
 from ninelives_control.cli import call, group, main, show
 from ninelives_control.cli.group import DEBUG, Exit, run
+from ninelives_control.tokens import TokenFile, read
 from tests.control import added
 
 PATH = "shop/retry/max_attempts"
@@ -192,7 +195,7 @@ def alone(capsys):
 def test_tokens_are_made_listed_and_removed(alone, tmp_path):
     file = tmp_path / "new" / "tokens.json"
 
-    code, token, hint = alone("token", "add", "--name", "ada", "--role", "admin", "--file", file)
+    code, token, hint = alone("token", "create", "--name", "ada", "--role", "admin", "--file", file)
     assert (code, token.startswith("ninelives_")) == (0, True)
     assert token.strip() not in hint
     assert "keep it now" in hint
@@ -200,6 +203,7 @@ def test_tokens_are_made_listed_and_removed(alone, tmp_path):
     _, listed, _ = alone("token", "list", "--file", file)
     assert listed.splitlines()[1].split()[:2] == ["ada", "admin"]
     assert "sha256" not in listed
+    assert listed.splitlines()[1].split()[-1] == "-"
 
     assert alone("token", "remove", "--name", "ada", "--file", file) == (0, "", "")
     assert alone("token", "list", "--file", file) == (0, "", "")
@@ -210,9 +214,13 @@ def test_tokens_are_made_listed_and_removed(alone, tmp_path):
     [
         (("list",), Exit.INVALID, "cannot be read"),
         (("remove", "--name", "x"), Exit.INVALID, "cannot be read"),
-        (("add", "--name", "x", "--role", "king"), Exit.INVALID, "'king' is not one of"),
-        (("add", "--name", "", "--role", "admin"), Exit.INVALID, "name must have at least 1"),
-        (("add", "--role", "admin"), Exit.INVALID, "Missing option '--name'"),
+        (("create", "--name", "x", "--role", "king"), Exit.INVALID, "'king' is not one of"),
+        (("create", "--name", "", "--role", "admin"), Exit.INVALID, "name must have at least 1"),
+        (("create", "--name", "x"), Exit.INVALID, "Missing option '--role'"),
+        (("create", "--role", "admin", "--expires", "8"), Exit.INVALID, "say 90s, 30m, 8h"),
+        (("create", "--role", "admin", "--expires", "0h"), Exit.INVALID, "is no duration"),
+        (("create", "--role", "admin", "--expires", "9" * 30 + "h"), Exit.INVALID, "is too long"),
+        (("add", "--role", "admin"), Exit.INVALID, "No such command 'add'"),
     ],
 )
 def test_what_is_wrong_with_tokens_is_said(alone, tmp_path, args, code, said):
@@ -220,6 +228,20 @@ def test_what_is_wrong_with_tokens_is_said(alone, tmp_path, args, code, said):
 
     assert (ended, out, err.count("\n")) == (code, "", 1)
     assert said in err
+
+
+def test_a_token_is_for_as_long_as_it_is_said_and_needs_no_name(alone, tmp_path):
+    file = tmp_path / "tokens.json"
+
+    _, token, hint = alone("token", "create", "--role", "agent", "--expires", "8h", "--file", file)
+    _, listed, _ = alone("token", "list", "--file", file)
+
+    (entry,) = read(file)
+    assert entry.expires - datetime.fromisoformat(entry.created) == timedelta(hours=8)
+    assert re.fullmatch(r"agent-[0-9a-f]{6}", entry.name)
+    assert entry.name in hint
+    assert listed.split()[-1] == entry.expires.isoformat().replace("+00:00", "Z")
+    assert TokenFile(file).find(token.strip()) == entry
 
 
 def test_a_name_of_nobody_cannot_be_removed(alone, tokens, tokens_path):

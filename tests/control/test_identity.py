@@ -1,6 +1,7 @@
 import json
 import re
 import stat
+from datetime import timedelta
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_a_token_does_not_show_up_where_credentials_are_printed(tokens):
 
 
 def test_only_the_hash_of_a_token_is_kept_and_only_for_its_owner(tokens_path):
-    token = token_file.add(tokens_path, "me", Role.VIEWER)
+    token = token_file.create(tokens_path, "me", Role.VIEWER)
 
     assert token not in tokens_path.read_text()
     assert stat.S_IMODE(tokens_path.stat().st_mode) == 0o600
@@ -89,16 +90,38 @@ def test_no_two_tokens_are_the_same(tokens):
 def test_a_token_that_is_added_or_removed_counts_at_once(tokens, tokens_path):
     authenticator = known(tokens_path)
 
-    late = token_file.add(tokens_path, "late", Role.OPERATOR)
+    late = token_file.create(tokens_path, "late", Role.OPERATOR)
     assert authenticator.identify(Credentials(token=late)).name == "late"
 
     token_file.remove(tokens_path, "late")
     assert code_of(authenticator, token=late) is Code.UNAUTHENTICATED
 
 
+def test_a_token_ends_when_it_expires(tokens_path):
+    token = token_file.create(tokens_path, "me", Role.AGENT, timedelta(hours=8))
+    (entry,) = token_file.read(tokens_path)
+    now = [entry.expires - timedelta(microseconds=1)]
+    authenticator = Authenticator(TokenFile(tokens_path, lambda: now[0]))
+
+    assert authenticator.identify(Credentials(token=token)).role is Role.AGENT
+    now[0] = entry.expires
+    with pytest.raises(CommandError, match=r"expired at .*Z; make another by `ninelives token cr"):
+        authenticator.identify(Credentials(token=token))
+    assert code_of(authenticator, token=token) is Code.UNAUTHENTICATED
+
+
+def test_tokens_of_before_they_could_expire_are_still_read_and_stay_as_they_are(tokens_path):
+    tokens_path.write_text(json.dumps({"tokens": [ENTRY]}))
+
+    token_file.create(tokens_path, "you", Role.VIEWER)
+
+    assert json.loads(tokens_path.read_text())["tokens"][0] == ENTRY
+    assert token_file.read(tokens_path)[0].expires is None
+
+
 def test_a_name_can_have_one_token(tokens, tokens_path):
     with pytest.raises(ConfigError, match="there is a token named 'admin'"):
-        token_file.add(tokens_path, "admin", Role.ADMIN)
+        token_file.create(tokens_path, "admin", Role.ADMIN)
 
 
 def test_an_unknown_name_cannot_be_removed(tokens, tokens_path):
@@ -110,7 +133,7 @@ def test_a_link_to_the_file_stays_a_link(tokens_path, tmp_path):
     link = tmp_path / "link.json"
     link.symlink_to(tokens_path)
 
-    token_file.add(link, "me", Role.VIEWER)
+    token_file.create(link, "me", Role.VIEWER)
 
     assert link.is_symlink()
     assert len(token_file.read(tokens_path)) == 1
@@ -128,6 +151,8 @@ ENTRY = {"name": "me", "role": "viewer", "sha256": "0" * 64, "created": "2026-01
         (json.dumps({"tokens": [3]}), "tokens.json: tokens[0]:"),
         (json.dumps({"tokens": [ENTRY, ENTRY | {"role": "king"}]}), "tokens.json: tokens[1]: role"),
         (json.dumps({"tokens": [ENTRY | {"sha256": "abc"}]}), "tokens[0]: sha256"),
+        (json.dumps({"tokens": [ENTRY | {"expires": "soon"}]}), "tokens[0]: expires"),
+        (json.dumps({"tokens": [ENTRY | {"expires": "2026-01-01T00:00:00"}]}), "expires"),
         (json.dumps({"tokens": [ENTRY | {"nme": "x"}]}), "tokens[0]: no field named 'nme'"),
         (json.dumps({"tokens": [{"name": "x"}]}), "tokens[0]: role is missing"),
         (json.dumps({"tokens": [ENTRY, ENTRY]}), "tokens[1]: a second token named 'me'"),
@@ -144,7 +169,7 @@ def test_a_broken_file_names_the_file_and_the_entry(tokens_path, content, messag
 
 
 def test_a_file_that_is_not_there_says_how_to_make_one(tokens_path):
-    with pytest.raises(ConfigError, match="`ninelives token add` makes one"):
+    with pytest.raises(ConfigError, match="`ninelives token create` makes one"):
         TokenFile(tokens_path)
 
 
@@ -152,7 +177,7 @@ def test_a_file_that_cannot_be_written_is_an_error_of_its_own(tmp_path):
     (tmp_path / "file").write_text("")
 
     with pytest.raises(ConfigError, match="cannot be written"):
-        token_file.add(tmp_path / "file" / "tokens.json", "me", Role.VIEWER)
+        token_file.create(tmp_path / "file" / "tokens.json", "me", Role.VIEWER)
 
 
 def test_a_file_that_breaks_while_it_is_used_lets_nobody_in_until_it_is_mended(

@@ -195,7 +195,7 @@ def test_without_tokens_it_says_that_it_only_reads(registry, caplog):
 
     (warning,) = [entry for entry in caplog.records if entry.levelno == logging.WARNING]
     assert "has no token file" in warning.getMessage()
-    assert "ninelives token add" in warning.getMessage()
+    assert "ninelives token create" in warning.getMessage()
 
 
 def test_with_tokens_it_warns_of_nothing(registry, tokens, tokens_path, caplog):
@@ -351,7 +351,7 @@ def test_a_token_added_while_it_runs_counts_at_once(registry, shop, tokens, toke
         made(registry, tokens=tokens_path) as plane,
         grpc.insecure_channel(f"127.0.0.1:{plane.grpc_port}") as channel,
     ):
-        late = token_file.add(tokens_path, "late", Role.OPERATOR)
+        late = token_file.create(tokens_path, "late", Role.OPERATOR)
         metadata = (("authorization", f"Bearer {late}"),)
         stub = ControlServiceStub(channel)
         assert stub.ListStacks(pb.ListStacksRequest(), metadata=metadata).total == 1

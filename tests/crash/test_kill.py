@@ -71,7 +71,7 @@ def look(folder, told, before) -> None:
 
 @pytest.mark.timeout(60 + COMMANDS / 10)
 def test_what_was_acknowledged_outlives_a_process_that_is_killed(tmp_path):
-    token = token_file.add(tmp_path / "tokens.json", "crowd", Role.OPERATOR)
+    token = token_file.create(tmp_path / "tokens.json", "crowd", Role.OPERATOR)
     chance = random.Random(20_000)
     values, known, count = itertools.count(2), {}, 0
     for _ in range(KILLS):

@@ -34,7 +34,7 @@ def tokens_path(tmp_path) -> Path:
 @pytest.fixture
 def tokens(tokens_path) -> dict[str, str]:
     """A token for each role, whose bearer is called by the role."""
-    return {str(role): token_file.add(tokens_path, str(role), role) for role in Role}
+    return {str(role): token_file.create(tokens_path, str(role), role) for role in Role}
 
 
 @pytest.fixture

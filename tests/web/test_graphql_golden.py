@@ -28,7 +28,9 @@ def directory(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tokens(directory):
-    return {str(role): token_file.add(directory / "tokens.json", str(role), role) for role in Role}
+    return {
+        str(role): token_file.create(directory / "tokens.json", str(role), role) for role in Role
+    }
 
 
 @pytest.fixture(scope="module")

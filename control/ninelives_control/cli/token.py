@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +17,15 @@ from ninelives_grpc.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_UNITS = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
+_LONGEST = timedelta(days=3660)
 
 
 def _file_option(function: Callable[..., None]) -> Callable[..., None]:
@@ -34,23 +45,54 @@ def cli() -> None:
     """Make, list and remove tokens, which say who somebody is."""
 
 
-@cli.command("add")
-@click.option("--name", required=True, help="Who gets it, as it will stand in the audit.")
+class _Lifetime(click.ParamType[timedelta]):
+    """How long: a number and a unit."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """Read one such as 8h."""
+        number, unit = value[:-1], _UNITS.get(value[-1:])
+        if unit is None or not (number.isascii() and number.isdigit()) or not int(number):
+            self.fail(f"{value!r} is no duration; say 90s, 30m, 8h, 7d or 2w", param, ctx)
+        try:
+            lifetime = int(number) * unit
+        except OverflowError:
+            lifetime = timedelta.max
+        if lifetime > _LONGEST:
+            self.fail(f"{value!r} is too long; without --expires it is for ever", param, ctx)
+        return lifetime
+
+
+@cli.command("create")
+@click.option(
+    "--name",
+    help="Who gets it, as it will stand in the audit; by default the role and a few letters.",
+)
 @click.option(
     "--role",
     required=True,
     type=click.Choice([str(role) for role in Role]),
     help="What that may do.",
 )
+@click.option(
+    "--expires",
+    type=_Lifetime(),
+    help="How long it is a token, such as 30m, 8h or 7d; by default for ever.",
+)
 @_file_option
-def add(name: str, role: str, path: Path) -> None:
+def create(name: str | None, role: str, expires: timedelta | None, path: Path) -> None:
     """Make a token and print it; it is not kept, and cannot be shown again."""
+    name = f"{role}-{secrets.token_hex(3)}" if name is None else name
     try:
-        token = tokens.add(path, name, Role(role))
+        token = tokens.create(path, name, Role(role), expires)
     except ConfigError as error:
         raise Failure(str(error), Exit.INVALID) from None
     click.echo(token)
-    click.echo(f"{path} has its hash; the token itself is not kept, so keep it now", err=True)
+    text = f"{path} has its hash, under the name {name}; the token is not kept, so keep it now"
+    click.echo(text, err=True)
 
 
 @cli.command("list")

@@ -30,7 +30,7 @@ def run(*, once: bool, grpc_port: int, http_port: int) -> bool:
     console = Console()
     with tempfile.TemporaryDirectory(prefix="ninelives-demo-") as folder:
         tokens_file = Path(folder, "tokens.json")
-        token = tokens.add(tokens_file, "demo", Role.OPERATOR)
+        token = tokens.create(tokens_file, "demo", Role.OPERATOR)
         world = World()
         plane = ControlPlane(
             world.registry,

@@ -12,9 +12,13 @@ from grpc_reflection.v1alpha import reflection
 from ninelives_control.transports.grpc_channelz import ChannelzGuard
 from ninelives_control.transports.grpc_service import NAME, SERVICE, ControlService
 from ninelives_control.transports.transport import ensure_free
+from ninelives_control.transports.unix_socket import placed, removed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ninelives_control.server import ControlPlane
+    from ninelives_control.transports.transport import Address
 
 _LARGEST_REQUEST = 2**20
 _GRACE = 1.0
@@ -36,15 +40,18 @@ class GrpcTransport:
     def __init__(self) -> None:
         """Begin without a server."""
         self._server: grpc.aio.Server | None = None
+        self._socket: Path | None = None
         self._health = health.aio.HealthServicer()
 
     async def start(self, plane: ControlPlane) -> int:
-        """Begin to serve, and return the port.
+        """Begin to serve, and return the port, or 0 without one.
 
         Raises:
-            AddressError: The port is in use.
+            AddressError: The port or socket is in use.
         """
-        ensure_free(plane.host, plane.grpc_port, "grpc_port")
+        address = plane.address(NAME)
+        if address.port is not None:
+            ensure_free(address.host, address.port, "grpc_port")
         server = grpc.aio.server(options=OPTIONS, interceptors=[ChannelzGuard(plane.dispatcher)])
         server.add_generic_rpc_handlers((ControlService(plane.dispatcher).handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -56,16 +63,32 @@ class GrpcTransport:
             reflection.SERVICE_NAME,
         ]
         reflection.enable_server_reflection(names, server)
-        host = f"[{plane.host}]" if ":" in plane.host else plane.host
-        port = server.add_insecure_port(f"{host}:{plane.grpc_port}")
-        await self._health.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
         self._server = server
+        port = 0 if address.port is None else _listen(server, address, address.port)
+        if address.socket is not None:
+            placed(
+                address.socket,
+                "grpc_socket",
+                lambda path: server.add_insecure_port(f"unix:{path}"),
+            )
+            self._socket = address.socket
+        await self._health.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
         await server.start()
         return port
 
     async def stop(self) -> None:
-        """Tell that the service ends, give calls a moment, and let go of the port."""
+        """Tell that the service ends, give calls a moment, and let go of port and socket."""
         if self._server is not None:
             await self._health.enter_graceful_shutdown()
             await self._server.stop(_GRACE)
             self._server = None
+        if self._socket is not None:
+            removed(self._socket)
+            self._socket = None
+
+
+def _listen(server: grpc.aio.Server, address: Address, port: int) -> int:
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    if address.tls is None:
+        return server.add_insecure_port(f"{host}:{port}")
+    return server.add_secure_port(f"{host}:{port}", address.tls.credentials())

@@ -13,6 +13,7 @@ from starlette.routing import Route, WebSocketRoute
 from ninelives_control.transports.graphql import GraphQLEndpoint
 from ninelives_control.transports.http_guard import Guard, problem
 from ninelives_control.transports.http_metrics import Metrics
+from ninelives_control.transports.http_oauth import MCP, METADATA, Challenge, Metadata
 from ninelives_control.transports.http_server import LARGEST_MESSAGE
 from ninelives_control.transports.mcp_http import McpEndpoint
 from ninelives_control.transports.rest import RestEndpoint
@@ -37,6 +38,10 @@ class HttpApp:
         graphql = GraphQLEndpoint(plane.dispatcher)
         self._metrics = Metrics(plane.registry, plane.dispatcher)
         self._mcp = McpEndpoint(plane.dispatcher)
+        issuer, challenge = [], []
+        if plane.jwt is not None:
+            issuer = [Route(METADATA, Metadata(plane.jwt).answer)]
+            challenge = [Middleware(Challenge, settings=plane.jwt)]
         served = Starlette(
             routes=[
                 Route("/healthz", _healthy),
@@ -44,9 +49,10 @@ class HttpApp:
                 Route("/graphql", graphql, methods=["POST"]),
                 WebSocketRoute("/graphql", graphql),
                 *RestEndpoint(plane.dispatcher).routes(),
-                Route("/mcp", self._mcp, methods=["GET", "POST", "DELETE"]),
+                Route(MCP, self._mcp, methods=["GET", "POST", "DELETE"]),
+                *issuer,
             ],
-            middleware=[Middleware(Guard, host=plane.host)],
+            middleware=[Middleware(Guard, host=plane.host), *challenge],
             exception_handlers={404: _not_found, 405: _wrong_method},
             max_body_size=LARGEST_MESSAGE,
         )

@@ -18,6 +18,7 @@ from starlette.websockets import WebSocketClose
 
 from ninelives_control.errors import Code
 from ninelives_control.identity import Credentials, bearer, is_loopback
+from ninelives_control.transports.http_peer import peer_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -67,7 +68,9 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
-        if is_loopback(self._host) and not is_loopback(_name_in(f"//{headers.get('host', '')}")):
+        # No page in a browser can ask at a Unix socket.
+        local = is_loopback(self._host) and not peer_of(scope).unix
+        if local and not is_loopback(_name_in(f"//{headers.get('host', '')}")):
             return problem(421, f"ask for {self._host}: other names are not served here")
         if "origin" in headers and not _is_same_origin(headers):
             return problem(403, "pages of another origin are not served")
@@ -98,12 +101,17 @@ def problem_of(error: CommandError, status: int | None = None) -> JSONResponse:
 def caller_of(scope: Scope) -> Credentials:
     """Return what is known of the client of a request or websocket."""
     headers = Headers(scope=scope)
+    here, peer = _from_here(scope), peer_of(scope)
     return Credentials(
-        token=bearer(headers.get("authorization")), loopback=_from_here(scope), peer=_peer(scope)
+        token=bearer(headers.get("authorization")),
+        loopback=here,
+        peer=_address(scope),
+        certificate=peer.certificate,
+        uid=peer.uid if here else None,
     )
 
 
-def _peer(scope: Scope) -> str:
+def _address(scope: Scope) -> str:
     """Return the address of a client: `127.0.0.1:4711`, `[::1]:4711` or `unix`."""
     client = scope.get("client")
     if client is None or not client[0]:
@@ -115,7 +123,11 @@ def _peer(scope: Scope) -> str:
 def _from_here(scope: Scope) -> bool:
     """Tell whether a client is on this machine, and not a proxy for somebody who is not."""
     client, headers = scope.get("client"), Headers(scope=scope)
-    if client is None or any(name in headers for name in _FORWARDED):
+    if any(name in headers for name in _FORWARDED):
+        return False
+    if peer_of(scope).unix:
+        return True
+    if client is None:
         return False
     # A name that somebody else owns can be made to lead here, by a page in a browser here.
     return is_loopback(client[0]) and is_loopback(_name_in(f"//{headers.get('host', '')}"))

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from ninelives_control.transports.http_peer import PeerProtocol
+
 if TYPE_CHECKING:
     import socket
+    import ssl
     from collections.abc import Callable
 
     from starlette.types import ASGIApp
@@ -35,12 +38,15 @@ class HttpServer:
     Signals and the loggers of the process are left alone, whoever else in it uses uvicorn.
     """
 
-    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
-        """Configure uvicorn."""
+    def __init__(
+        self, app: ASGIApp, listener: socket.socket, context: ssl.SSLContext | None = None
+    ) -> None:
+        """Configure uvicorn; connections are encrypted as the context says, if there is one."""
         self._listener = listener
+        self._context = context
         self._config = uvicorn.Config(
             app,
-            http="h11",
+            http=PeerProtocol,
             ws="websockets-sansio",
             ws_max_size=LARGEST_MESSAGE,
             lifespan="off",
@@ -60,6 +66,7 @@ class HttpServer:
         `uvicorn.Server.serve` would do it as well, but says nothing when it is ready.
         """
         self._config.load()
+        self._config.ssl = self._context
         self._server.lifespan = self._config.lifespan_class(self._config)
         await self._server.startup(sockets=[self._listener])
         self._ticking = asyncio.create_task(self._server.main_loop())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
@@ -11,7 +10,9 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.requests import Request
 
-from ninelives_control.transports.http_guard import caller_of
+from ninelives_control.errors import CommandError
+from ninelives_control.identity import Proof
+from ninelives_control.transports.http_guard import caller_of, problem_of
 from ninelives_control.transports.http_server import LARGEST_MESSAGE
 from ninelives_control.transports.mcp import server_for
 
@@ -33,6 +34,7 @@ class McpEndpoint:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         """Begin without sessions."""
+        self._dispatcher = dispatcher
         self._manager = StreamableHTTPSessionManager(
             server_for(_DispatcherDesk(dispatcher)),
             max_request_body_size=LARGEST_MESSAGE,
@@ -57,9 +59,17 @@ class McpEndpoint:
             await self._running
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; that of a session only to whom it belongs."""
-        principal = _principal(scope)
-        if principal:
+        """Answer a request of somebody who is known; that of a session only to whom it belongs."""
+        try:
+            identity = await asyncio.to_thread(
+                self._dispatcher.recognize, _NAME, caller=caller_of(scope), transport=_NAME
+            )
+        except CommandError as error:
+            await problem_of(error)(scope, receive, send)
+            return
+        if identity.proof is not Proof.ANONYMOUS:
+            # Not its token, as identity providers give it another one every few minutes.
+            principal = f"{identity.proof}:{identity.name}"
             shown = AccessToken(token="", client_id=principal, scopes=[])
             scope = {**scope, "user": AuthenticatedUser(shown)}
         await self._manager.handle_request(scope, receive, send)
@@ -82,7 +92,8 @@ class _DispatcherDesk:
         return commands.get(command).effect if command in commands else None
 
     def principal(self, context: ServerRequestContext[Any, Any]) -> str:
-        return _principal(_scope(context))
+        user = _scope(context).get("user")
+        return user.access_token.client_id if isinstance(user, AuthenticatedUser) else ""
 
     async def execute(
         self, command: str, arguments: dict[str, Any], context: ServerRequestContext[Any, Any]
@@ -101,9 +112,3 @@ def _scope(context: ServerRequestContext[Any, Any]) -> Scope:
     """Return the HTTP request behind a message of a client."""
     assert isinstance(context.request, Request)
     return context.request.scope
-
-
-def _principal(scope: Scope) -> str:
-    """Return a hash of the token that was shown, or ""."""
-    token = caller_of(scope).token
-    return hashlib.sha256(token.encode()).hexdigest() if token is not None else ""

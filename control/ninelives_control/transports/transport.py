@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from ninelives_control.errors import AddressError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ninelives_control.server import ControlPlane
+    from ninelives_control.tls import TlsFiles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a transport is asked to listen.
+
+    Attributes:
+        host: The address of the port.
+        port: The port; 0 is any that is free, and None is no port.
+        socket: The path of a Unix socket, or None.
+        tls: How connections to the port are encrypted, or None.
+    """
+
+    host: str
+    port: int | None
+    socket: Path | None = None
+    tls: TlsFiles | None = None
 
 
 class Transport(Protocol):
@@ -24,10 +45,10 @@ class Transport(Protocol):
     name: ClassVar[str]
 
     async def start(self, plane: ControlPlane) -> int:
-        """Begin to serve, and return the port.
+        """Begin to serve at `plane.address(name)`, and return the port, or 0 without one.
 
         Raises:
-            AddressError: The port is in use, see `ensure_free`.
+            AddressError: It is in use, see `ensure_free`.
         """
 
     async def stop(self) -> None:

@@ -144,7 +144,7 @@ async def test_a_confirmation_is_for_those_arguments_only(connect, entries):
 
 
 async def test_a_confirmation_is_for_that_caller_only(url, plane, tokens, tokens_path, entries):
-    other = token_file.add(tokens_path, "other", "admin")
+    other = token_file.create(tokens_path, "other", "admin")
 
     async with over_http(url, tokens["admin"], elicitation_callback=Person(YES)) as client:
         asked = await client.session.call_tool("erase", allow_input_required=True)

@@ -3,6 +3,7 @@
 import httpx2
 import pytest
 
+from ninelives_control import ControlPlane
 from ninelives_control import tokens as token_file
 from ninelives_control.transports import mcp_http
 
@@ -45,22 +46,43 @@ def opened(http, headers):
 
 def test_a_session_belongs_to_the_token_that_opened_it(http, show, tokens, tokens_path):
     session = opened(http, show("viewer"))
-    other = {"authorization": f"Bearer {token_file.add(tokens_path, 'other', 'viewer')}"}
+    other = {"authorization": f"Bearer {token_file.create(tokens_path, 'other', 'viewer')}"}
 
-    for who in (other, show("admin"), {}):
+    for who in (other, show("admin")):
         assert http.post("/mcp", json=LIST, headers={**session, **who}).status_code == 404
         assert http.delete("/mcp", headers={**session, **who}).status_code == 404
     assert http.post("/mcp", json=LIST, headers={**session, **show("viewer")}).status_code == 200
 
 
-def test_a_session_without_a_token_is_for_those_without(http, show):
-    session = opened(http, {})
+def test_a_session_without_a_token_is_for_those_without(registry, shop, tokens, tokens_path, show):
+    with (
+        ControlPlane(
+            registry, grpc_port=None, http_port=0, tokens=tokens_path, anonymous=True
+        ) as plane,
+        httpx2.Client(
+            base_url=f"http://127.0.0.1:{plane.http_port}", headers=ACCEPT, verify=False
+        ) as http,
+    ):
+        session = opened(http, {})
 
-    answer = http.post("/mcp", json=LIST, headers=session)
+        assert "list_stacks" in http.post("/mcp", json=LIST, headers=session).text
+        refused = http.post("/mcp", json=LIST, headers={**session, **show("admin")})
+        assert refused.status_code == 404
 
-    assert "show a token" in answer.text
-    refused = http.post("/mcp", json=LIST, headers={**session, **show("admin")})
-    assert refused.status_code == 404
+
+@pytest.mark.parametrize("request_", [INITIALIZE, LIST], ids=lambda each: each["method"])
+def test_who_is_not_known_is_told_so_by_http_and_written_down_once(http, show, entries, request_):
+    session = opened(http, show("viewer"))
+    for who, said in (({}, "show a token"), ({"authorization": "Bearer x"}, "is unknown")):
+        last = len(entries())
+
+        answer = http.post("/mcp", json=request_, headers={**session, **who})
+
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+        assert (answer.json()["code"], said in answer.json()["detail"]) == ("unauthenticated", True)
+        (entry,) = entries()[last:]
+        assert (entry.transport, entry.command, entry.identity) == ("mcp", "mcp", "")
+        assert (entry.status, entry.reason) == ("refused", "unauthenticated")
 
 
 def test_a_token_that_was_removed_is_unknown_in_its_session_too(http, show, tokens_path):
@@ -69,7 +91,8 @@ def test_a_token_that_was_removed_is_unknown_in_its_session_too(http, show, toke
 
     token_file.remove(tokens_path, "viewer")
 
-    assert "the token is unknown" in http.post("/mcp", json=LIST, headers=session).text
+    answer = http.post("/mcp", json=LIST, headers=session)
+    assert (answer.status_code, "the token is unknown" in answer.text) == (401, True)
 
 
 def test_a_session_ends_when_its_client_says_so(http, show):
