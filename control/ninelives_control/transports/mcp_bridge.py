@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
 
     from ninelives_control.command import Effect
+    from ninelives_control.transports.connection import Connection
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", 2**26),
@@ -40,31 +41,23 @@ _State = grpc.ChannelConnectivity
 _EFFECTS = {entry.name: entry.effect for entry in BUILT_IN}
 
 
-async def serve(address: str, token: str | None, patience: float) -> None:
-    """Serve until standard input ends.
-
-    Args:
-        address: Where the control plane listens for gRPC.
-        token: The token to show, or None.
-        patience: Seconds to wait for each answer.
-    """
-    async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
-        server = server_for(GrpcDesk(channel, address, token, patience))
-        async with _warning(channel, address), stdio_server() as (incoming, outgoing):
+async def serve(connection: Connection) -> None:
+    """Serve until standard input ends."""
+    async with connection.aio_channel(_OPTIONS) as channel:
+        server = server_for(GrpcDesk(channel, connection))
+        async with _warning(channel, connection.address), stdio_server() as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())
 
 
 class GrpcDesk:
     """Hands commands to a control plane over gRPC, for whoever started this process."""
 
-    def __init__(
-        self, channel: grpc.aio.Channel, address: str, token: str | None, patience: float
-    ) -> None:
-        """Use a channel to that address."""
+    def __init__(self, channel: grpc.aio.Channel, connection: Connection) -> None:
+        """Use a channel of that connection."""
         self._stub = ControlServiceStub(channel)
-        self._address = address
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        self._patience = patience
+        self._address = connection.address
+        self._metadata = connection.metadata()
+        self._patience = connection.timeout
 
     def effect(self, command: str) -> Effect | None:
         """Return what a built-in command does; others have to be asked for."""
