@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ninelives_control.identity import Identity, Role
     from ninelives_control.model import Arguments, NamedValue, ParameterValue, Result
     from ninelives_control.server import ControlPlane
+    from ninelives_control.transports.lines import JsonLines
 
 __all__ = [
     "AddressError",
@@ -28,6 +29,7 @@ __all__ = [
     "ControlPlane",
     "Effect",
     "Identity",
+    "JsonLines",
     "NamedValue",
     "ParameterValue",
     "Result",
@@ -41,6 +43,7 @@ _HOMES = {
     "identity": ("Identity", "Role"),
     "model": ("Arguments", "NamedValue", "ParameterValue", "Result"),
     "server": ("ControlPlane",),
+    "transports.lines": ("JsonLines",),
 }
 
 

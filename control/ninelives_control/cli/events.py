@@ -13,7 +13,7 @@ from ninelives_control.cli.connection import connection_options
 from ninelives_control.cli.group import Exit, Failure
 from ninelives_control.cli.remote import execute, failure
 from ninelives_control.cli.show import Form, form_option
-from ninelives_control.transports.messages import plain
+from ninelives_control.transports.messages import values_of
 from ninelives_control.v1.control_pb2 import WatchRequest
 from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
 from ninelives_grpc.events import Severity
@@ -78,7 +78,7 @@ def _follow(wanted: Mapping[str, Any], form: str, connection: Connection) -> Non
         told = ControlServiceStub(channel).Watch(request, metadata=connection.metadata())
         try:
             for message in told:
-                _print([_plain(event) for event in message.events], form)
+                _print([values_of(event) for event in message.events], form)
                 if message.dropped:
                     click.echo(f"{message.dropped} events were lost: too many at once", err=True)
         except grpc.RpcError as error:
@@ -87,21 +87,6 @@ def _follow(wanted: Mapping[str, Any], form: str, connection: Connection) -> Non
             told.cancel()
             return
     raise Failure(f"the control plane at {connection.address} has stopped", Exit.UNAVAILABLE)
-
-
-def _plain(event: Any) -> dict[str, Any]:
-    return {
-        "time": event.time,
-        "name": event.name,
-        "severity": list(Severity)[event.severity - 1].value,
-        "stack": event.stack,
-        "policy": event.policy,
-        "method": event.method,
-        "attempt": event.attempt,
-        "reason": event.reason,
-        "why": event.why,
-        "details": [{"name": entry.name, "value": plain(entry.value)} for entry in event.details],
-    }
 
 
 def _print(events: Iterable[Mapping[str, Any]], form: str) -> None:

@@ -22,6 +22,7 @@ SUBCOMMANDS = {
     "completion": "Print what completes command lines in a shell.",
     "demo": "Watch policies at work, and tune them.",
     "events": "List what policies did, or follow it as it happens.",
+    "lines": "Run commands that come as lines of JSON.",
     "mcp": "Serve MCP to an agent, for a control plane that runs.",
     "profiles": "List the profiles: control planes by name.",
     "prometheus": "Write rules, alerts and a dashboard for Prometheus and Grafana.",

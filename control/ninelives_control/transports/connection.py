@@ -7,10 +7,19 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from ninelives_control.errors import Code, CommandError
 from ninelives_grpc.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", 2**26),
+    # A control plane that was restarted is found again soon.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+"""Options of a channel that is kept for long."""
 
 Metadata = tuple[tuple[str, str], ...]
 Options = tuple[tuple[str, object], ...]
@@ -86,6 +95,26 @@ def bearing(token: str) -> Metadata:
     if not (token.isascii() and token.isprintable()):
         raise ConfigError("the token has characters that no token has; copy it again")
     return (("authorization", f"Bearer {token}"),) if token else ()
+
+
+def unreachable(address: str, details: str | None = None) -> str:
+    """Return what to say when nothing answers."""
+    reason = f" ({details})" if details else ""
+    return f"no control plane can be reached at {address}{reason}; start it, or give --address"
+
+
+def unreached(error: grpc.Call | grpc.aio.AioRpcError, connection: Connection) -> CommandError:
+    """Return what to tell of an error of gRPC that no control plane has told."""
+    code, details = error.code(), error.details()
+    if code is grpc.StatusCode.UNAVAILABLE:
+        message = unreachable(connection.address, details)
+    elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        message = f"no answer within {connection.timeout:g} s; look at the state before you repeat"
+    elif code is grpc.StatusCode.UNIMPLEMENTED:
+        message = f"what listens at {connection.address} is no control plane"
+    else:
+        return CommandError(Code.INTERNAL, f"{code.name}: {details}")
+    return CommandError(Code.UNAVAILABLE, message)
 
 
 def _read(path: Path) -> bytes:
