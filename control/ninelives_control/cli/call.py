@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from ninelives_control.cli.addresses import quickly
 from ninelives_control.cli.arguments import fields_of
-from ninelives_control.cli.connection import connection_of, settings
+from ninelives_control.cli.connection import connection_of, looking_ahead, settings
 from ninelives_control.cli.group import Exit, Failure, Summaries
 from ninelives_control.cli.remote import execute
 from ninelives_control.cli.show import form_option, show
@@ -64,9 +64,10 @@ class Commands(Summaries):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Look for options about the connection first: it may take one to know the command."""
-        if args[0] not in _BUILT_IN:
-            _Ahead().make_context(args[0], args[1:], parent=ctx)
-        return super().resolve_command(ctx, args)
+        if args[0] in _BUILT_IN:
+            return super().resolve_command(ctx, args)
+        with looking_ahead(ctx, args[1:]):
+            return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Make the subcommand of that name.
@@ -154,18 +155,6 @@ class RemoteCommand(click.Command):
         if self._declared.effect is Effect.DESTRUCTIVE and not yes:
             _confirm(self._declared.name, connection.address)
         show(execute(self._declared.name, arguments, connection), form)
-
-
-class _Ahead(click.Command):
-    """Reads the options about the connection wherever they stand, and nothing else."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "call",
-            params=[*settings()],
-            add_help_option=False,
-            context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-        )
 
 
 @click.group(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +16,7 @@ from ninelives_control.transports.connection import Connection
 from ninelives_grpc.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 R = TypeVar("R")
 
@@ -93,6 +94,23 @@ def connection_options(function: Callable[..., R]) -> Callable[..., R]:
     # Click reads decorators from the last to the first.
     connected.__click_params__ = [*declared, *reversed(settings())]  # type: ignore[attr-defined]
     return connected
+
+
+@contextlib.contextmanager
+def looking_ahead(context: click.Context, args: Sequence[str]) -> Iterator[None]:
+    """Make use of options that stand among these words, and forget them again.
+
+    They may turn out to be arguments of a command, which is not known yet.
+    """
+    given: Mapping[ParameterSource, Layer] = context.meta.get(_GIVEN, {})
+    context.meta[_GIVEN] = {source: dict(layer) for source, layer in given.items()}
+    ahead = click.Command("ahead", params=[*settings()], add_help_option=False)
+    ahead.ignore_unknown_options = ahead.allow_extra_args = True
+    ahead.make_context("ahead", [*args], parent=context, resilient_parsing=True)
+    try:
+        yield
+    finally:
+        context.meta[_GIVEN] = given
 
 
 def connection_of(context: click.Context) -> Connection:

@@ -75,7 +75,10 @@ class Pair(click.ParamType[dict[str, Any]]):
         return {left: one.convert(before, param, ctx), right: other.convert(after, param, ctx)}
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: Any) -> Any:
+    if not isinstance(text, str):
+        # A default, which is what it is.
+        return text
     try:
         return json.loads(text, parse_constant=_no_json)
     except RecursionError:
