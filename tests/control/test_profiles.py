@@ -1,7 +1,6 @@
 """Which control plane is meant."""
 
 import json
-from pathlib import Path
 
 import click
 import pytest
@@ -21,7 +20,7 @@ timeout = 3
 [profiles.prod]
 address = "prod:1"
 token_file = "~/prod.token"
-ca = "/etc/ca.pem"
+ca = "ca.pem"
 
 [profiles.open]
 address = "open:1"
@@ -39,6 +38,7 @@ def home(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(CONFIG)
     (folder / "test.token").write_text("of-test\n")
+    (folder / "ca.pem").write_text("of somebody")
     (tmp_path / "prod.token").write_text("of-prod\n")
     return folder
 
@@ -107,7 +107,7 @@ def test_settings_of_a_profile_are_used_one_by_one(connected, home, tmp_path):
     assert connected() == Connection("test:1", token_file=home / "test.token", timeout=3.0)
     assert connected("--timeout", "1").timeout == 1.0
     assert connected("--profile", "prod") == Connection(
-        "prod:1", token_file=tmp_path / "prod.token", ca=Path("/etc/ca.pem")
+        "prod:1", token_file=tmp_path / "prod.token", ca=home / "ca.pem"
     )
 
 
@@ -138,6 +138,7 @@ def test_the_file_may_be_elsewhere(connected, home, tmp_path, monkeypatch):
         ("default_profile = 'y'", "", "no profile named 'y'"),
         ("[profiles.prod]", "--profile prd", "did you mean prod?"),
         ("default_profile = 'x'\nprofiles.x.token_file = 'gone'", "", "gone: cannot be read"),
+        ("default_profile = 'x'\nprofiles.x.ca = 'gone'", "", "gone: cannot be read"),
         ("profiles.x.token = 'swordfish'", "", "profiles.x.token: has no place in this file"),
         ("", "--token a --token-file ~/prod.token", "leave one of them out"),
     ],

@@ -129,7 +129,7 @@ def connection_of(context: click.Context) -> Connection:
     try:
         chosen = _chosen(_layers(options, environment))
         found = Connection(**chosen)
-        found.metadata()
+        found.check()
     except (ConfigError, UnknownNameError) as error:
         raise Failure(str(error), Exit.INVALID) from None
     return found

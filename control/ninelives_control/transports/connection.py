@@ -76,6 +76,15 @@ class Connection:
             token = _read(self.token_file).decode("utf-8", "replace")
         return bearing((token or "").strip())
 
+    def check(self) -> None:
+        """See that all files can be read.
+
+        Raises:
+            ConfigError: One cannot, or the token can be none.
+        """
+        self.metadata()
+        self._credentials()
+
     def _credentials(self) -> grpc.ChannelCredentials | None:
         if self.ca is None and self.certificate is None:
             return None
