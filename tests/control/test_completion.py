@@ -62,6 +62,16 @@ def test_options_before_it_say_where_to_look(complete, plane, tokens, monkeypatc
     assert complete(f"call note {where} --te") == ["--text"]
 
 
+def test_profiles_are_completed(complete, tmp_path, monkeypatch):
+    config = tmp_path / "config.toml"
+    monkeypatch.setenv("NINELIVES_CONFIG", str(config))
+    assert complete("top --profile ") == []
+
+    config.write_text("[profiles.prod]\n[profiles.proof]\n[profiles.test]")
+
+    assert complete("top --profile pro") == ["prod", "proof"]
+
+
 def test_where_nobody_answers_what_is_known_is_completed_in_silence(complete, monkeypatch):
     monkeypatch.setenv("NINELIVES_ADDRESS", "127.0.0.1:9")
 

@@ -317,12 +317,18 @@ def said(process, line):
     return json.loads(process.stdout.readline())
 
 
-def test_the_end_of_its_input_ends_the_program_and_its_token_is_shown(process):
-    answer = said(process, b'{"id": 1, "cmd": "list_stacks"}')
+def test_its_token_is_shown_unless_a_line_has_another_until_its_input_ends(process, tokens):
+    change = {"cmd": "set_parameter", "args": {"path": PATH, "value": 5}}
+    refused = said(process, json.dumps(change).encode())
+    changed = said(process, json.dumps(change | {"auth": tokens["operator"]}).encode())
+    garbled = said(process, json.dumps(change | {"auth": "no\ntoken"}).encode())
 
     rest, errors = process.communicate(timeout=20)
 
-    assert (answer["ok"], rest, errors, process.returncode) == (True, b"", b"", 0)
+    assert refused["error"]["code"] == Code.PERMISSION_DENIED
+    assert changed["result"]["new"] == 5
+    assert garbled["error"]["code"] == Code.UNAUTHENTICATED
+    assert (rest, errors, process.returncode) == (b"", b"", 0)
 
 
 def test_an_interrupt_ends_the_program(process):

@@ -36,7 +36,9 @@ class Setting(click.Option):
 
     def __init__(self, names: Sequence[str], **settings: Any) -> None:
         """As any option."""
-        super().__init__(names, expose_value=False, callback=_remember, **settings)
+        super().__init__(
+            names, expose_value=False, show_envvar=True, callback=_remember, **settings
+        )
 
 
 def settings() -> list[Setting]:
@@ -46,6 +48,7 @@ def settings() -> list[Setting]:
         Setting(
             ["--profile"],
             envvar="NINELIVES_PROFILE",
+            shell_complete=_complete,
             help="A profile of the configuration, see `ninelives profiles`.",
         ),
         Setting(
@@ -155,6 +158,14 @@ def _profile(name: str | None) -> Layer:
     if name not in config.profiles:
         raise UnknownNameError("profile", name, config.profiles)
     return config.profiles[name].model_dump(exclude_none=True)
+
+
+def _complete(_context: click.Context, _option: click.Parameter, incomplete: str) -> list[str]:
+    try:
+        profiles = read(config_path()).profiles
+    except (ConfigError, UnknownNameError):
+        return []
+    return sorted(name for name in profiles if name.startswith(incomplete))
 
 
 def _chosen(layers: Sequence[Layer]) -> Layer:
