@@ -10,12 +10,14 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ninelives_control import Code, JsonLines
+from ninelives_control import Code, CommandError, JsonLines
 from ninelives_control.cli.group import Exit
 from ninelives_control.transports import lines_bridge
 from ninelives_control.transports.connection import Connection
-from ninelives_control.transports.lines_session import LONGEST
+from ninelives_control.transports.lines_session import LONGEST, Session
 from tests.control import added
 from tests.waiting import until
 
@@ -295,6 +297,46 @@ def test_nobody_there_is_an_answer_too():
         (2, Code.UNAVAILABLE),
     ]
     assert "no control plane can be reached at 127.0.0.1:9" in told[0]["error"]["message"]
+
+
+class Nobody:
+    """Where no command is known."""
+
+    def execute(self, request):
+        raise CommandError(Code.UNKNOWN_COMMAND, request.cmd)
+
+    def refuse(self, request, error):
+        return error
+
+    def watch(self, request, notify):
+        raise CommandError(Code.UNAVAILABLE, "nobody")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+NAMES = st.sampled_from(["id", "cmd", "args", "auth"])
+LINES = (
+    st.binary(max_size=50)
+    | JSON.map(lambda value: json.dumps(value).encode())
+    | st.dictionaries(NAMES | st.text(max_size=3), JSON | st.sampled_from(["watch", "cancel"])).map(
+        lambda value: json.dumps(value).encode()
+    )
+)
+
+
+@settings(max_examples=30)
+@given(st.lists(LINES.map(lambda line: line.replace(b"\n", b" ")), max_size=5))
+def test_whatever_comes_each_line_has_one_answer(lines):
+    answers = io.BytesIO()
+
+    Session(Nobody(), io.BytesIO(b"\n".join(lines)), answers).run()
+
+    told = [json.loads(line) for line in answers.getvalue().splitlines()]
+    assert len(told) == sum(bool(line.strip()) for line in lines)
+    assert all(answer["ok"] is False and answer.keys() == {"id", "ok", "error"} for answer in told)
 
 
 @pytest.fixture
