@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ninelives_control.model import Arguments, NamedValue, ParameterValue, Result
     from ninelives_control.server import ControlPlane
     from ninelives_control.tls import Tls
+    from ninelives_control.transports.lines import JsonLines
 
 __all__ = [
     "AddressError",
@@ -30,6 +31,7 @@ __all__ = [
     "ControlPlane",
     "Effect",
     "Identity",
+    "JsonLines",
     "Jwt",
     "NamedValue",
     "ParameterValue",
@@ -47,6 +49,7 @@ _HOMES = {
     "model": ("Arguments", "NamedValue", "ParameterValue", "Result"),
     "server": ("ControlPlane",),
     "tls": ("Tls",),
+    "transports.lines": ("JsonLines",),
 }
 
 

@@ -20,6 +20,9 @@ T = TypeVar("T")
 MAX_TEXT = 1000
 """Characters that a text argument may have, so that nobody can flood the audit."""
 MAX_PAGE = 1000
+POLICY_PATTERN = "^[^/]+/[^/]+$"
+PARAMETER_PATTERN = "^[^/]+/[^/]+/[^/]+$"
+"""What stands in schemas for addresses; clients know by it what is one."""
 _MAX_INTEGER = 2**63 - 1
 
 
@@ -84,14 +87,14 @@ def _address(form: str) -> Callable[[str], str]:
 PolicyPath = Annotated[
     Text,
     AfterValidator(_address("stack/policy")),
-    Field(json_schema_extra={"pattern": "^[^/]+/[^/]+$"}),
+    Field(json_schema_extra={"pattern": POLICY_PATTERN}),
 ]
 """The address of a policy."""
 
 ParameterPath = Annotated[
     Text,
     AfterValidator(_address("stack/policy/parameter")),
-    Field(json_schema_extra={"pattern": "^[^/]+/[^/]+/[^/]+$"}),
+    Field(json_schema_extra={"pattern": PARAMETER_PATTERN}),
 ]
 """The address of a parameter."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ninelives_control.cli.group import Exit, run
-from ninelives_control.cli.lines import line_of
+from ninelives_control.cli.places import line_of
 from ninelives_grpc import config
 
 ROOT = Path(__file__).parents[2]

@@ -14,8 +14,9 @@ import pytest
 
 from ninelives_control.audit import Attempt
 from ninelives_control.chain import Status
-from ninelives_control.cli import call, group, main, show
+from ninelives_control.cli import group, main, show
 from ninelives_control.cli.group import DEBUG, Exit, run
+from ninelives_control.cli.values import VALUE
 from ninelives_control.tokens import TokenFile, read
 from tests.control import added
 
@@ -43,7 +44,7 @@ def ninelives(plane, tokens, monkeypatch, capsys):
 
 def test_a_command_is_run_with_arguments_of_every_kind(ninelives, shop):
     code, out, err = ninelives(
-        "call", "set_parameter", f"path={PATH}", "value=5", "reason=a=b", "-o", "json", role="admin"
+        "call", "set_parameter", PATH, "5", "--reason", "a=b", "-o", "json", role="admin"
     )
 
     assert (code, err) == (0, "")
@@ -74,32 +75,31 @@ def test_a_command_is_run_with_arguments_of_every_kind(ninelives, shop):
     ],
 )
 def test_a_value_is_json_if_it_can_be(text, value):
-    parsed = call._parsed((f"name={text}",))
+    parsed = VALUE.convert(text, None, None)
 
-    assert parsed == {"name": value}
-    assert type(parsed["name"]) is type(value)
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
 @pytest.mark.parametrize(
     ("args", "role", "code", "said"),
     [
         (("nothing",), "admin", Exit.NOT_FOUND, "no command named 'nothing'"),
-        (("get_parameter", "path=shop/retry/x"), "viewer", Exit.NOT_FOUND, "no parameter"),
-        (("get_parameter", "path=x"), "viewer", Exit.INVALID, "stack/policy/parameter"),
-        (("set_parameter", f"path={PATH}", "value=500"), "admin", Exit.INVALID, "from 1 to 100"),
-        (("set_parameter", f"path={PATH}", "value=5"), "viewer", Exit.DENIED, "may not use"),
+        (("get_parameter", "shop/retry/x"), "viewer", Exit.NOT_FOUND, "no parameter"),
+        (("get_parameter", "x"), "viewer", Exit.INVALID, "stack/policy/parameter"),
+        (("set_parameter", PATH, "500"), "admin", Exit.INVALID, "from 1 to 100"),
+        (("set_parameter", PATH, "5"), "viewer", Exit.DENIED, "may not use"),
         (("list_stacks",), None, Exit.DENIED, "show a token"),
         (
-            ("set_parameter", f"path={PATH}", "value=5", "expected_revision=9"),
+            ("set_parameter", PATH, "5", "--expected-revision", "9"),
             "admin",
             Exit.CONFLICT,
             "is at revision 1, not 9",
         ),
         (("decline",), "admin", Exit.UNAVAILABLE, "come back tomorrow"),
         (("stumble",), "admin", Exit.FAILED, "the command failed"),
-        (("get_parameter", "path"), "viewer", Exit.INVALID, "KEY=VALUE"),
-        (("get_parameter", "=5"), "viewer", Exit.INVALID, "KEY=VALUE"),
-        (("get_parameter", "path=a", "path=b"), "viewer", Exit.INVALID, "given twice"),
+        (("get_parameter",), "viewer", Exit.INVALID, "Missing argument 'PATH'"),
+        (("get_parameter", "a", "b"), "viewer", Exit.INVALID, "unexpected extra argument"),
         (("get_parameter", "--nonsense"), None, Exit.INVALID, "No such option"),
         (("list_stacks", "--address", "127.0.0.1:1"), None, Exit.UNAVAILABLE, "127.0.0.1:1"),
         (("list_stacks", "--token-file", "/nowhere"), None, Exit.INVALID, "does not exist"),
@@ -146,7 +146,7 @@ def test_tables_are_for_people(ninelives, shop):
 
     _, state, _ = ninelives("call", "get_state", role="viewer")
     _, stacks, _ = ninelives("call", "list_stacks", role="viewer")
-    _, parameter, _ = ninelives("call", "get_parameter", f"path={PATH}", role="viewer")
+    _, parameter, _ = ninelives("call", "get_parameter", PATH, role="viewer")
 
     assert "  path                  kind            revision  values" in state
     assert "mode=auto" in state
@@ -251,8 +251,8 @@ def test_a_name_of_nobody_cannot_be_removed(alone, tokens, tokens_path):
 
 
 def test_the_audit_is_verified_and_listed(alone, ninelives, plane, audit_path, tmp_path):
-    ninelives("call", "set_parameter", f"path={PATH}", "value=5", role="operator")
-    ninelives("call", "set_parameter", f"path={PATH}", "value=6", role="viewer")
+    ninelives("call", "set_parameter", PATH, "5", role="operator")
+    ninelives("call", "set_parameter", PATH, "6", role="viewer")
 
     code, out, _ = alone("audit", "verify", audit_path)
     anchor = out.split()[-1]
@@ -356,8 +356,8 @@ def test_the_command_line_is_a_program_of_its_own(plane, tokens, shop):
         "PYTHONWARNINGS": "error",
     }
 
-    changed = processes("call", "set_parameter", f"path={PATH}", "value=5", env=environment)
-    refused = processes("call", "set_parameter", f"path={PATH}", "value=500", env=environment)
+    changed = processes("call", "set_parameter", PATH, "5", env=environment)
+    refused = processes("call", "set_parameter", PATH, "500", env=environment)
 
     assert (changed.returncode, changed.stderr) == (0, "")
     assert shop.parameters["retry/max_attempts"].get() == 5
@@ -400,7 +400,7 @@ def test_what_is_no_control_plane_is_told_apart(alone):
 
 def test_a_reader_that_has_enough_is_no_error(plane, tokens):
     command = (
-        f"{NINELIVES} call list_parameters limit=1000 --address 127.0.0.1:{plane.grpc_port} "
+        f"{NINELIVES} call list_parameters --limit 1000 --address 127.0.0.1:{plane.grpc_port} "
         f"--token {tokens['viewer']} | true"
     )
 

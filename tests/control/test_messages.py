@@ -203,6 +203,7 @@ def test_a_result_fills_its_message(command):
 
     told = MessageToDict(message, preserving_proto_field_name=True)
     assert normal(told) == normal(result)
+    assert messages.values_of(message) == result
 
 
 def normal(value, name=""):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ninelives_control.authorization import authorization_of
-from ninelives_control.cli.call import value_of
 from ninelives_control.cli.group import Exit, Failure
 from ninelives_control.cli.show import Form, form_option, show, show_table
+from ninelives_control.cli.values import VALUE
 from ninelives_control.command import CommandTable, Effect, Proposal, Target
 from ninelives_control.commands import BUILT_IN
 from ninelives_control.commands.authorization import explained_of
@@ -33,7 +33,7 @@ class _Value(click.ParamType["ParameterValue"]):
     def convert(
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> ParameterValue:
-        found = value_of(value)
+        found = VALUE.convert(value, param, ctx)
         if found is None or isinstance(found, bool | int | float | str):
             return found
         return self.fail("must be a number, true, false, null or a text", param, ctx)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ninelives_control.cli.group import Exit
-from ninelives_control.cli.lines import line_of, line_said
+from ninelives_control.cli.places import line_of, line_said
 from ninelives_control.cli.show import Form, form_option
 from ninelives_grpc.config import apply_environment, read, schema
 from ninelives_grpc.config.builder import Builder

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ninelives_control.cli.remote import connection_options, execute
+from ninelives_control.cli.connection import connection_options
+from ninelives_control.cli.remote import execute
 from ninelives_control.cli.show import Form, form_option, show, show_table
+from ninelives_control.model import MAX_PAGE
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from ninelives_control.transports.connection import Connection
 
 _COLUMNS = ("name", "effect", "allowed", "summary")
 
@@ -18,18 +20,9 @@ _COLUMNS = ("name", "effect", "allowed", "summary")
 @click.command("commands")
 @connection_options
 @form_option
-def cli(
-    address: str, token: str | None, token_file: Path | None, timeout: float, form: str
-) -> None:
+def cli(connection: Connection, form: str) -> None:
     """List the commands of a control plane, and whether you may use them."""
-    answer = execute(
-        "list_commands",
-        {"limit": 1000},
-        address=address,
-        token=token,
-        token_file=token_file,
-        timeout=timeout,
-    )
+    answer = execute("list_commands", {"limit": MAX_PAGE}, connection)
     commands = answer["commands"]
     assert isinstance(commands, list)
     if form == Form.JSON:

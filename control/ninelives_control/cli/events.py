@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 import click
 import grpc
 
+from ninelives_control.cli.connection import connection_options
 from ninelives_control.cli.group import Exit, Failure
-from ninelives_control.cli.remote import connection_options, execute, failure, metadata_of
+from ninelives_control.cli.remote import execute, failure
 from ninelives_control.cli.show import Form, form_option
-from ninelives_control.transports.messages import plain
+from ninelives_control.transports.messages import values_of
 from ninelives_control.v1.control_pb2 import WatchRequest
 from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
 from ninelives_grpc.events import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
+
+    from ninelives_control.transports.connection import Connection
 
 _COLORS = {"debug": "bright_black", "warning": "yellow", "error": "red"}
 
@@ -44,10 +46,7 @@ def cli(
     follow: bool,
     since: str | None,
     limit: int,
-    address: str,
-    token: str | None,
-    token_file: Path | None,
-    timeout: float,
+    connection: Connection,
     form: str,
     **asked: Any,
 ) -> None:
@@ -55,21 +54,14 @@ def cli(
     wanted = {name: list(value) if name == "kinds" else value for name, value in asked.items()}
     wanted = {name: value for name, value in wanted.items() if value}
     if follow:
-        _follow(wanted, form, address, metadata_of(token, token_file))
+        _follow(wanted, form, connection)
         return
     past: list[Mapping[str, Any]] = []
     cursor, more = "", True
     if since is not None:
         wanted["since"] = since
     while more:
-        page = execute(
-            "list_events",
-            wanted | {"cursor": cursor},
-            address=address,
-            token=token,
-            token_file=token_file,
-            timeout=timeout,
-        )
+        page = execute("list_events", wanted | {"cursor": cursor}, connection)
         found = page["events"]
         assert isinstance(found, list)
         past += found
@@ -77,41 +69,24 @@ def cli(
     _print(past[max(0, len(past) - limit) :], form)
 
 
-def _follow(
-    wanted: Mapping[str, Any], form: str, address: str, metadata: tuple[tuple[str, str], ...]
-) -> None:
+def _follow(wanted: Mapping[str, Any], form: str, connection: Connection) -> None:
     """Print every event until the control plane stops, or the user has enough."""
     if "severity" in wanted:
         wanted = {**wanted, "severity": f"SEVERITY_{wanted['severity'].upper()}"}
     request = WatchRequest(**wanted)
-    with grpc.insecure_channel(address) as channel:
-        told = ControlServiceStub(channel).Watch(request, metadata=metadata)
+    with connection.channel() as channel:
+        told = ControlServiceStub(channel).Watch(request, metadata=connection.metadata())
         try:
             for message in told:
-                _print([_plain(event) for event in message.events], form)
+                _print([values_of(event) for event in message.events], form)
                 if message.dropped:
                     click.echo(f"{message.dropped} events were lost: too many at once", err=True)
         except grpc.RpcError as error:
-            raise failure(error, address) from None
+            raise failure(error, connection.address) from None
         except KeyboardInterrupt:
             told.cancel()
             return
-    raise Failure(f"the control plane at {address} has stopped", Exit.UNAVAILABLE)
-
-
-def _plain(event: Any) -> dict[str, Any]:
-    return {
-        "time": event.time,
-        "name": event.name,
-        "severity": list(Severity)[event.severity - 1].value,
-        "stack": event.stack,
-        "policy": event.policy,
-        "method": event.method,
-        "attempt": event.attempt,
-        "reason": event.reason,
-        "why": event.why,
-        "details": [{"name": entry.name, "value": plain(entry.value)} for entry in event.details],
-    }
+    raise Failure(f"the control plane at {connection.address} has stopped", Exit.UNAVAILABLE)
 
 
 def _print(events: Iterable[Mapping[str, Any]], form: str) -> None:

@@ -9,9 +9,10 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 SUBCOMMANDS = {
     "authorize": "Say whether rules allow something, and why.",
@@ -19,9 +20,12 @@ SUBCOMMANDS = {
     "call": "Run a command of a control plane.",
     "check": "Say what is wrong with a configuration.",
     "commands": "List the commands of a control plane.",
+    "completion": "Print what completes command lines in a shell.",
     "demo": "Watch policies at work, and tune them.",
     "events": "List what policies did, or follow it as it happens.",
+    "lines": "Run commands that come as lines of JSON.",
     "mcp": "Serve MCP to an agent, for a control plane that runs.",
+    "profiles": "List the profiles: control planes by name.",
     "prometheus": "Write rules, alerts and a dashboard for Prometheus and Grafana.",
     "recorder": "Read what a flight recorder has left behind.",
     "token": "Make, list and remove tokens.",
@@ -55,12 +59,41 @@ class Failure(click.ClickException):
         self.code = code
 
 
-class LazyGroup(click.Group):
-    """Imports a subcommand when it is asked for, so that `--help` is quick."""
+class Summaries(click.Group):
+    """A group that says what its subcommands do without making them."""
+
+    def summaries(self, ctx: click.Context) -> Mapping[str, str]:
+        """Return what there is to say, by name."""
+        raise NotImplementedError
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names."""
-        return sorted(SUBCOMMANDS)
+        return sorted(self.summaries(ctx))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of all."""
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(self.summaries(ctx).items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the names that begin so, and options."""
+        found = sorted(self.summaries(ctx).items())
+        return [
+            *(
+                CompletionItem(name, help=said)
+                for name, said in found
+                if name.startswith(incomplete)
+            ),
+            *click.Command.shell_complete(self, ctx, incomplete),
+        ]
+
+
+class LazyGroup(Summaries):
+    """Imports a subcommand when it is asked for, so that `--help` is quick."""
+
+    def summaries(self, ctx: click.Context) -> Mapping[str, str]:
+        """Return what stands in `SUBCOMMANDS`."""
+        return SUBCOMMANDS
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one of them."""
@@ -70,13 +103,23 @@ class LazyGroup(click.Group):
         found: click.Command = module.cli
         return found
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of all, without importing any."""
-        with formatter.section("Commands"):
-            formatter.write_dl(sorted(SUBCOMMANDS.items()))
+
+_EPILOG = """\b
+It ends with
+  0    done
+  1    failed
+  2    not valid: an option, an argument, a file
+  3    not found: a command, a stack, a policy, a parameter
+  4    not allowed, or not known who you are
+  5    in conflict: it has changed in the meantime
+  6    not available: no control plane there, or not now
+  130  interrupted
+"""
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG
+)
 @click.version_option(package_name="ninelives-grpc")
 def ninelives() -> None:
     """Command the stacks of a running process."""

@@ -1,99 +1,94 @@
-"""Find the line of a configuration on which a field stands."""
+"""Run commands that come as lines of JSON, for programs that start this one."""
 
 from __future__ import annotations
 
-import json
-import re
-import tomllib
-from typing import TYPE_CHECKING
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from ninelives_control.cli.connection import connection_options
+from ninelives_control.cli.group import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from ninelives_control.transports.connection import Connection
 
-_SPACE = re.compile(r"[\s,:]*")
-_SAID = re.compile(r"\bline (\d+)")
+_HELP = """Run commands that come as lines of JSON, and answer each by a line, in order.
 
+\\b
+{"id": 1, "cmd": "get_parameter", "args": {"path": "shop/retry/max_attempts"}}
+{"id": 1, "ok": true, "result": {...}}
+{"id": 1, "ok": false, "error": {"code": "not_found", "message": "...", "field": "path"}}
 
-def line_said(message: str) -> int | None:
-    """Return the line that a parser's own message names."""
-    said = _SAID.search(message)
-    return None if said is None else int(said[1])
-
-
-def line_of(text: str, field: str, *, toml: bool) -> int | None:
-    """Return the line of a field such as `stacks.payments.timeout.seconds`, counted from 1.
-
-    Of a field that is not there, the line of the nearest table around it; None at the top.
-    """
-    keys = _keys(tomllib.loads(text) if toml else json.loads(text), field)
-    if not keys:
-        return None
-    return _toml_line(text, keys) if toml else _json_line(text, keys)
+Only "cmd" must be there; "auth" is a token for that line alone. A line may have 1 MiB. "watch"
+is answered by the state, and then by {"id", "event"} for each event, until "cancel" comes with
+the same id, or the input ends. What is wrong with a line is its answer; the rest goes on.
+"""
 
 
-def _keys(data: object, field: str) -> list[str]:
-    """Split a field into keys that are there: a key may have dots itself."""
-    keys: list[str] = []
-    while field and isinstance(data, dict):
-        fitting = [key for key in data for form in (key, json.dumps(key)) if _leads(form, field)]
-        if not fitting:
-            break
-        key = max(fitting, key=len)
-        form = json.dumps(key) if field.startswith('"') else key
-        keys.append(key)
-        data, field = data[key], field[len(form) + 1 :]
-    return keys
+@click.command("lines", help=_HELP)
+@connection_options
+def cli(connection: Connection) -> int:
+    """Run commands that come as lines of JSON."""
+    from ninelives_control.transports.lines_bridge import serve  # noqa: PLC0415 - slow to import
+
+    lines = _Lines(sys.stdin.buffer)
+    before = signal.signal(signal.SIGINT, lines.interrupt)
+    try:
+        serve(connection, lines, _Answers(sys.stdout.buffer))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return Exit.INTERRUPTED if lines.interrupted else Exit.OK
 
 
-def _leads(form: str, field: str) -> bool:
-    return field == form or field.startswith(f"{form}.")
+class _Lines:
+    """Standard input, which ends with Ctrl-C as well: the command that runs is answered first."""
 
+    def __init__(self, source: BinaryIO) -> None:
+        self.interrupted = False
+        self._source = source
+        self._reading = False
 
-def _toml_line(text: str, keys: Sequence[str]) -> int | None:
-    """Ask the parser with which line the field comes in."""
-    lines = text.splitlines(keepends=True)
-    start = 0
-    for end in range(1, len(lines) + 1):
+    def readline(self, limit: int, /) -> bytes:
         try:
-            data: object = tomllib.loads("".join(lines[:end]))
-        except tomllib.TOMLDecodeError:
-            continue  # in the middle of a value
-        for key in keys:
-            if not isinstance(data, dict) or key not in data:
-                break
-            data = data[key]
-        else:
-            return start + 1
-        start = end
-    return None
+            self._reading = True
+            return b"" if self.interrupted else self._source.readline(limit)
+        except KeyboardInterrupt:
+            return b""
+        finally:
+            self._reading = False
+
+    def interrupt(self, *_: object) -> None:
+        self.interrupted = True
+        # Raised in the midst of gRPC, it may be lost there, or leave a lock behind.
+        if self._reading:
+            self._reading = False
+            raise KeyboardInterrupt
 
 
-def _json_line(text: str, keys: Sequence[str]) -> int:
-    """Walk along the text, key by key."""
-    position = place = 0
-    for wanted in keys:
+class _Answers:
+    """Standard output; when nobody reads it any more, nothing more is read either."""
+
+    def __init__(self, target: BinaryIO) -> None:
+        self._target = target
+
+    def write(self, line: bytes, /) -> None:
         try:
-            place, position = _json_key(text, position, wanted)
-        except ValueError:
-            break  # a key that stands there twice, and is of the other one
-    return text.count("\n", 0, place) + 1
+            rest = memoryview(line)
+            while rest:
+                # All of it, unless PYTHONUNBUFFERED is set.
+                rest = rest[self._target.write(rest) :]
+            self._target.flush()
+        except OSError:
+            # Events are written by another thread, while the main one waits for a line.
+            if threading.current_thread() is not threading.main_thread() and _CAN_WAKE:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            raise
+
+    def flush(self) -> None:
+        """Do nothing: each line is sent at once."""
 
 
-def _json_key(text: str, position: int, wanted: str) -> tuple[int, int]:
-    """Return where a key of the object at a position stands, and where its value begins."""
-    decode = json.JSONDecoder().raw_decode
-    # Behind the brace that opens the object.
-    position = _skip(text, _skip(text, position) + 1)
-    while True:
-        place = position
-        key, position = decode(text, position)
-        position = _skip(text, position)
-        if key == wanted:
-            return place, position
-        _, position = decode(text, position)
-        position = _skip(text, position)
-
-
-def _skip(text: str, position: int) -> int:
-    found = _SPACE.match(text, position)
-    return position if found is None else found.end()
+_CAN_WAKE = hasattr(signal, "pthread_kill")

@@ -8,24 +8,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ninelives_control.cli.remote import connection_options, token_of
+from ninelives_control.cli.connection import connection_options
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from ninelives_control.transports.connection import Connection
 
 
 @click.command("mcp")
 @connection_options
-def cli(address: str, token: str | None, token_file: Path | None, timeout: float) -> None:
+def cli(connection: Connection) -> None:
     """Serve MCP on standard input and output, as hosts of agents expect of what they start.
 
-    Each command of the control plane at ADDRESS is a tool. In the configuration of the host:
+    Each command of the control plane is a tool. In the configuration of the host:
 
     {"command": "ninelives", "args": ["mcp"], "env": {"NINELIVES_TOKEN": "..."}}
     """
     from ninelives_control.transports.mcp_bridge import serve  # noqa: PLC0415 - slow to import
 
-    token = token_of(token, token_file)
     # Nothing interrupts the thread that reads standard input: Ctrl-C would wait for its end.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    asyncio.run(serve(address, token, timeout))
+    asyncio.run(serve(connection))

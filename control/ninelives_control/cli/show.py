@@ -34,6 +34,7 @@ def form_option(function: Callable[..., R]) -> Callable[..., R]:
         type=click.Choice([str(form) for form in Form]),
         default=str(Form.TABLE),
         show_default=True,
+        envvar="NINELIVES_OUTPUT",
         help="How to print the answer.",
     )(function)
 

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ninelives_control.cli.remote import connection_options, execute
+from ninelives_control.cli.connection import connection_options
+from ninelives_control.cli.remote import execute
 from ninelives_control.cli.show import Form, form_option, show, show_table
 from ninelives_control.commands.traffic import WINDOWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from rich.table import Table
+
+    from ninelives_control.transports.connection import Connection
 
     Ask = Callable[[], Mapping[str, Any]]
 
@@ -45,10 +47,7 @@ def cli(
     interval: float,
     window: str,
     stack: str | None,
-    address: str,
-    token: str | None,
-    token_file: Path | None,
-    timeout: float,
+    connection: Connection,
     form: str,
 ) -> None:
     """Watch all stacks, those in trouble first: circuits that are open, failures, refusals."""
@@ -57,14 +56,7 @@ def cli(
         arguments["stack"] = stack
 
     def ask() -> Mapping[str, Any]:
-        return execute(
-            "get_metrics",
-            arguments,
-            address=address,
-            token=token,
-            token_file=token_file,
-            timeout=timeout,
-        )
+        return execute("get_metrics", arguments, connection)
 
     if form == Form.JSON:
         show(ask(), form)

@@ -17,6 +17,7 @@ from mcp.server.stdio import stdio_server
 
 from ninelives_control.commands import BUILT_IN
 from ninelives_control.errors import Code, CommandError
+from ninelives_control.transports.connection import OPTIONS, unreachable, unreached
 from ninelives_control.transports.grpc_errors import told
 from ninelives_control.transports.mcp import server_for
 from ninelives_control.transports.messages import plain_struct, put_struct
@@ -29,42 +30,28 @@ if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
 
     from ninelives_control.command import Effect
+    from ninelives_control.transports.connection import Connection
 
-_OPTIONS = (
-    ("grpc.max_receive_message_length", 2**26),
-    # A control plane that was restarted is found again soon.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-)
 _State = grpc.ChannelConnectivity
 _EFFECTS = {entry.name: entry.effect for entry in BUILT_IN}
 
 
-async def serve(address: str, token: str | None, patience: float) -> None:
-    """Serve until standard input ends.
-
-    Args:
-        address: Where the control plane listens for gRPC.
-        token: The token to show, or None.
-        patience: Seconds to wait for each answer.
-    """
-    async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
-        server = server_for(GrpcDesk(channel, address, token, patience))
-        async with _warning(channel, address), stdio_server() as (incoming, outgoing):
+async def serve(connection: Connection) -> None:
+    """Serve until standard input ends."""
+    async with connection.aio_channel(OPTIONS) as channel:
+        server = server_for(GrpcDesk(channel, connection))
+        async with _warning(channel, connection.address), stdio_server() as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())
 
 
 class GrpcDesk:
     """Hands commands to a control plane over gRPC, for whoever started this process."""
 
-    def __init__(
-        self, channel: grpc.aio.Channel, address: str, token: str | None, patience: float
-    ) -> None:
-        """Use a channel to that address."""
+    def __init__(self, channel: grpc.aio.Channel, connection: Connection) -> None:
+        """Use a channel of that connection."""
         self._stub = ControlServiceStub(channel)
-        self._address = address
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        self._patience = patience
+        self._connection = connection
+        self._metadata = connection.metadata()
 
     def effect(self, command: str) -> Effect | None:
         """Return what a built-in command does; others have to be asked for."""
@@ -90,27 +77,15 @@ class GrpcDesk:
             raise CommandError(Code.INVALID_ARGUMENT, message) from None
         try:
             answer = await self._stub.Execute(
-                request, metadata=self._metadata, timeout=self._patience
+                request, metadata=self._metadata, timeout=self._connection.timeout
             )
         except grpc.aio.AioRpcError as error:
-            raise told(error) or self._unreached(error) from None
+            raise told(error) or unreached(error, self._connection) from None
         except asyncio.CancelledError:
             # That of gRPC would be taken for the end of the server; anyio raises one of its own.
             await checkpoint()
             raise
         return plain_struct(answer.result)
-
-    def _unreached(self, error: grpc.aio.AioRpcError) -> CommandError:
-        code = error.code()
-        if code is grpc.StatusCode.UNAVAILABLE:
-            message = _unreachable(self._address, error.details())
-        elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            message = f"no answer within {self._patience:g} s; look at the state before you repeat"
-        elif code is grpc.StatusCode.UNIMPLEMENTED:
-            message = f"what listens at {self._address} is no control plane"
-        else:
-            return CommandError(Code.INTERNAL, f"{code.name}: {error.details()}")
-        return CommandError(Code.UNAVAILABLE, message)
 
 
 @contextlib.asynccontextmanager
@@ -123,7 +98,7 @@ async def _warning(channel: grpc.aio.Channel, address: str) -> AsyncIterator[Non
             await channel.wait_for_state_change(state)
             state = channel.get_state(try_to_connect=True)
         if state is _State.TRANSIENT_FAILURE:
-            sys.stderr.write(_unreachable(address) + "\n")
+            sys.stderr.write(unreachable(address) + "\n")
             sys.stderr.flush()
 
     looking = asyncio.create_task(look())
@@ -132,8 +107,3 @@ async def _warning(channel: grpc.aio.Channel, address: str) -> AsyncIterator[Non
     finally:
         looking.cancel()
         await asyncio.wait([looking])
-
-
-def _unreachable(address: str, details: str | None = None) -> str:
-    reason = f" ({details})" if details else ""
-    return f"no control plane can be reached at {address}{reason}; start it, or give --address"

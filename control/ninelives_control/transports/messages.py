@@ -50,6 +50,16 @@ def fill(message: Message, values: Mapping[str, Any]) -> None:
             setattr(message, field.name, _scalar(field, value))
 
 
+def values_of(message: Message) -> dict[str, Any]:
+    """Return all fields as plain values by name: what `fill` was given."""
+    return {
+        field.name: None
+        if field.has_presence and not message.HasField(field.name)
+        else _value_of(field, getattr(message, field.name))
+        for field in message.DESCRIPTOR.fields
+    }
+
+
 def plain(value: Value) -> object:
     """Return a protobuf value as Python has it; a whole number becomes an `int` again."""
     kind = value.WhichOneof("kind")
@@ -99,6 +109,16 @@ def put_struct(target: Struct, values: Mapping[str, object]) -> None:
         put(target.fields[name], value)
 
 
+def _value_of(field: Any, value: Any) -> Any:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_value_of(field, item) for item in value]
+    if isinstance(value, Value):
+        return plain(value)
+    if field.enum_type is not None:
+        return _word(field.enum_type, value)
+    return values_of(value) if field.message_type is not None else value
+
+
 def _fill_one(message: Message, value: Any) -> None:
     if isinstance(message, Value):
         put(message, value)
@@ -121,7 +141,13 @@ def _extend(target: Any, values: list[Any]) -> None:
 def _scalar(field: Any, value: Any) -> Any:
     if field.enum_type is None:
         return value
-    return field.enum_type.values_by_name[_prefix(field.enum_type) + value.upper()].number
+    return word_number(field.enum_type, value)
+
+
+def word_number(enum: Any, word: str) -> int:
+    """Return the number of a word."""
+    number: int = enum.values_by_name[_prefix(enum) + word.upper()].number
+    return number
 
 
 def _word(enum: Any, number: int) -> str:

@@ -18,6 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
+from ninelives_control.transports.connection import Connection
 from ninelives_control.transports.mcp_bridge import serve
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ async def _bridge(address: str, token: str | None, patience: float) -> AsyncIter
         arriving, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         outgoing, leaving = anyio.create_memory_object_stream[SessionMessage](0)
         async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(serve(address, token, patience))
+            serving = tasks.create_task(serve(Connection(address, token, timeout=patience)))
             writing = tasks.create_task(_write(leaving, our_output))
             tasks.create_task(_read(our_input, arriving))
             try:
