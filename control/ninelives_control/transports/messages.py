@@ -49,6 +49,11 @@ def fill(message: Message, values: Mapping[str, Any]) -> None:
             setattr(message, field.name, _scalar(field, value))
 
 
+def values_of(message: Message) -> dict[str, Any]:
+    """Return all fields as plain values by name, those of messages within it too."""
+    return {field.name: _value_of(message, field) for field in message.DESCRIPTOR.fields}
+
+
 def plain(value: Value) -> object:
     """Return a protobuf value as Python has it; a whole number becomes an `int` again."""
     kind = value.WhichOneof("kind")
@@ -121,6 +126,23 @@ def _scalar(field: Any, value: Any) -> Any:
     if field.enum_type is None:
         return value
     return field.enum_type.values_by_name[_prefix(field.enum_type) + value.upper()].number
+
+
+def _value_of(message: Message, field: Any) -> Any:
+    value = getattr(message, field.name)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_single(field, item) for item in value]
+    if field.has_presence and not message.HasField(field.name):
+        return None
+    return _single(field, value)
+
+
+def _single(field: Any, value: Any) -> Any:
+    if field.enum_type is not None:
+        return _word(field.enum_type, value)
+    if isinstance(value, Value):
+        return plain(value)
+    return values_of(value) if field.message_type is not None else value
 
 
 def _word(enum: Any, number: int) -> str:
