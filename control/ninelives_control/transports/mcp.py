@@ -10,6 +10,7 @@ from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
     ListToolsResult,
@@ -19,6 +20,7 @@ from mcp_types import (
     ServerCapabilities,
     ToolsCapability,
 )
+from pydantic import ValidationError
 
 from ninelives_control.command import Effect
 from ninelives_control.errors import Code, CommandError
@@ -32,6 +34,7 @@ from ninelives_control.transports.mcp_resources import Resources
 from ninelives_control.transports.mcp_tools import failed, succeeded, tool_of
 
 if TYPE_CHECKING:
+    from mcp.server.context import CallNext, HandlerResult
     from mcp_types import (
         CallToolRequestParams,
         CallToolResult,
@@ -87,6 +90,7 @@ class ControlServer(Server[Any]):
         self.end_streams = subscriptions.end
         security = RequestStateSecurity.ephemeral()
         security.bind_principal = desk.principal
+        self.middleware.append(_masked)
         self.middleware.append(RequestStateBoundary(security, default_audience=_NAME))
 
     def get_capabilities(
@@ -111,6 +115,18 @@ class ControlServer(Server[Any]):
                 "prompts": PromptsCapability(list_changed=False),
             }
         )
+
+
+async def _masked(ctx: Context, call_next: CallNext) -> HandlerResult:
+    """Tell nothing of what nobody foresaw: the SDK would tell its text to the client."""
+    try:
+        return await call_next(ctx)
+    except (MCPError, ValidationError):
+        raise
+    except Exception:
+        _LOGGER.exception("%s failed over MCP", ctx.method)
+        message = "it failed; the log of the MCP server says why"
+        raise MCPError(INTERNAL_ERROR, message) from None
 
 
 class _Tools:
@@ -140,13 +156,10 @@ class _Tools:
             if params.name == mcp_watch.TOOL.name:
                 return succeeded(await mcp_watch.watch_for(self._desk, given, context))
             if await self._must_be_confirmed(params.name, context):
-                wanted = await self._confirmations.ask(context, params)
+                wanted = await self._confirmed(context, params)
                 if wanted is not None:
                     return wanted
             return succeeded(await self._desk.execute(params.name, given, context))
-        except DeclinedError as declined:
-            answer = declined.answer
-            return failed(await self._desk.decline(params.name, given, answer, context))
         except CommandError as error:
             # Of those the protocol has a form of its own; all others are for the model to read.
             if error.code is Code.UNKNOWN_COMMAND:
@@ -161,6 +174,15 @@ class _Tools:
             _LOGGER.exception("an answer could not be sent over MCP")
             message = "the answer could not be sent; the log of the MCP server says why"
             return failed(CommandError(Code.INTERNAL, message))
+
+    async def _confirmed(
+        self, context: Context, params: CallToolRequestParams
+    ) -> InputRequiredResult | None:
+        try:
+            return await self._confirmations.ask(context, params)
+        except DeclinedError as declined:
+            given, answer = params.arguments or {}, declined.answer
+            raise await self._desk.decline(params.name, given, answer, context) from None
 
     async def _must_be_confirmed(self, name: str, context: Context) -> bool:
         """Tell whether a person has to be asked; not for what would be refused anyway."""

@@ -84,7 +84,8 @@ class Changes:
         self._tell = tell
         self._on_end = on_end
         self._watches: dict[str, asyncio.Task[None]] = {}
-        self._ends = contextlib.ExitStack()
+        self._of_commands: dict[ServerEvent, None] = {}
+        self._unsubscribe = self._hear_of_commands()
         # In their order, each once: it cannot grow beyond what is subscribed to.
         self._fresh: dict[ServerEvent, None] = {}
         self._ended = False
@@ -111,26 +112,19 @@ class Changes:
             raise
 
     def follow_commands(self, event: ServerEvent) -> None:
-        """Tell of each command that is added or removed from now on."""
-        loop = asyncio.get_running_loop()
-
-        def heard() -> None:
-            # Commands may change after the loop has ended, in any thread.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._note, event)
-
-        if self._desk.commands is not None:
-            self._ends.callback(self._desk.commands.subscribe(heard))
+        """Tell of each command that is added or removed from now on, in these words."""
+        self._of_commands[event] = None
 
     def forget(self, uri: str) -> None:
         """Tell of a resource no more."""
+        self._of_commands.pop(ResourceUpdated(uri), None)
         watch = self._watches.pop(uri, None)
         if watch is not None:
             watch.cancel()
 
     async def close(self) -> None:
         """Tell of nothing any more."""
-        self._ends.close()
+        self._unsubscribe()
         tasks = (self._telling, *self._watches.values())
         self._watches.clear()
         for task in tasks:
@@ -143,7 +137,8 @@ class Changes:
         try:
             async with contextlib.aclosing(told):
                 await anext(told)
-                begun.set_result(None)
+                if not begun.done():
+                    begun.set_result(None)
                 async for _ in told:
                     self._note(event)
         except Exception as error:
@@ -158,6 +153,21 @@ class Changes:
                 self._watches.pop(uri, None)
             else:
                 begun.set_exception(error)
+
+    def _hear_of_commands(self) -> Callable[[], None]:
+        loop = asyncio.get_running_loop()
+
+        def note() -> None:
+            for event in self._of_commands:
+                self._note(event)
+
+        def heard() -> None:
+            # Commands may change after the loop has ended, in any thread.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(note)
+
+        commands = self._desk.commands
+        return (lambda: None) if commands is None else commands.subscribe(heard)
 
     def _note(self, event: ServerEvent) -> None:
         self._fresh[event] = None

@@ -1,7 +1,7 @@
 """The clients and suites of others that need Node: `python tests/web/mcp/node_tools.py` gets them.
 
-Node comes from PyPI, the rest from npm, into a folder that tests look into. Nothing is downloaded by
-the tests themselves.
+Node comes from PyPI, the rest from npm, into a folder that tests look into. The tests themselves
+download nothing.
 """
 
 from __future__ import annotations

@@ -100,7 +100,11 @@ async def test_an_error_of_the_bridge_itself_tells_nothing_of_why(caplog):
     async with over_pipes("127.0.0.1:1", "no\ntoken") as client:
         answer = told(await client.call_tool("list_stacks"))
 
+        with pytest.raises(MCPError) as caught:
+            await client.read_resource("ninelives://stacks")
+
     assert (answer["code"], "execute_batch" in answer["message"]) == ("internal", False)
+    assert caught.value.error.message == "it failed; the log of the MCP server says why"
     assert "execute_batch" in caplog.text
 
 

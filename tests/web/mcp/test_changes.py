@@ -6,6 +6,7 @@ import time
 
 import pytest
 from mcp.shared.exceptions import MCPError
+from mcp_types import InitializedNotification
 
 from ninelives_control import ControlPlane
 from ninelives_control import tokens as token_file
@@ -61,6 +62,7 @@ async def test_a_stack_is_told_of_when_a_circuit_opens(connect, registry, plane)
     assert (heard, '"open"' in content.text) == (uri, True)
 
 
+@pytest.mark.parametrize("link", ["http auto"], indirect=True)
 async def test_many_changes_at_a_time_are_told_of_once(connect, registry, plane):
     Stack("other", Retry(3), registry=registry)
     ear, other, heard = Ear(), "ninelives://stacks/other", []
@@ -76,7 +78,7 @@ async def test_many_changes_at_a_time_are_told_of_once(connect, registry, plane)
     assert 1 <= heard.count(SHOP) < 20
 
 
-@EVERYWHERE
+@pytest.mark.parametrize("link", ["http auto", "stdio legacy"], indirect=True)
 async def test_the_events_are_told_of_as_they_come(connect, plane):
     ear = Ear()
 
@@ -104,6 +106,22 @@ async def test_tools_that_come_and_go_are_told_of(connect, plane):
 
     assert came == went == {TOOLS, "ninelives://commands"}
     assert ("note" in with_it, "note" in without) == (True, False)
+
+
+@pytest.mark.parametrize("link", ["http legacy"], indirect=True)
+async def test_commands_can_be_unsubscribed_from_and_count_once(connect, plane):
+    ear = Ear()
+
+    async with connect("admin", message_handler=ear) as client:
+        for _ in range(3):
+            await client.session.send_notification(InitializedNotification())
+            await subscribe(client, "ninelives://commands")
+        assert len(plane.commands._subscribers) == 1
+        await unsubscribe(client, "ninelives://commands")
+        plane.commands.add(added.note)
+        assert await ear.next() == TOOLS
+        plane.commands.remove("note")
+        assert await ear.next() == TOOLS
 
 
 @pytest.mark.parametrize("link", ["stdio auto", "stdio legacy"], indirect=True)
@@ -161,7 +179,7 @@ async def test_a_stream_of_what_is_not_there_is_refused(connect):
     assert caught.value.error.code == -32602
 
 
-@EVERYWHERE
+@pytest.mark.parametrize("link", ["http legacy", "stdio auto"], indirect=True)
 async def test_who_is_not_known_hears_nothing(connect, entries):
     for who in ("nobody", "stranger"):
         async with connect(who) as client:
@@ -205,7 +223,7 @@ async def test_a_client_that_goes_is_watched_for_no_more(connect, plane, ended):
     assert plane.dispatcher._stream.subscribers == 0
 
 
-@EVERYWHERE
+@pytest.mark.parametrize("link", ["http legacy", "stdio auto"], indirect=True)
 async def test_a_client_can_follow_only_so_much(connect, monkeypatch):
     monkeypatch.setattr(mcp_changes, "_MOST_RESOURCES", 1)
 
@@ -286,7 +304,7 @@ async def test_the_bridge_follows_a_program_that_comes_back(
     assert '"value":7' in text
 
 
-@OVER_HTTP
+@pytest.mark.parametrize("link", ["http auto"], indirect=True)
 async def test_what_ends_unforeseen_is_logged_and_not_told(connect, plane, monkeypatch, caplog):
     monkeypatch.setattr(plane.dispatcher, "watch", lambda *_, **__: 1 / 0)
 

@@ -28,9 +28,7 @@ async def text_of(client, name, arguments):
     return message.content.text
 
 
-pytestmark = pytest.mark.parametrize("link", ["http auto", "stdio legacy"], indirect=True)
-
-
+@pytest.mark.parametrize("link", ["http auto"], indirect=True)
 async def test_prompts_are_listed_with_their_arguments(connect):
     async with connect("viewer") as client:
         prompts = (await client.list_prompts()).prompts
@@ -41,6 +39,7 @@ async def test_prompts_are_listed_with_their_arguments(connect):
     } == {"diagnose_errors": {"stack": False}, "plan_change": {"path": True, "goal": True}}
 
 
+@pytest.mark.parametrize("link", ["http auto"], indirect=True)
 async def test_what_a_prompt_names_is_there(connect):
     async with connect("viewer") as client:
         texts = [
@@ -60,6 +59,7 @@ async def test_what_a_prompt_names_is_there(connect):
         assert f"`{word}`" in texts[2]
 
 
+@pytest.mark.parametrize("link", ["http auto"], indirect=True)
 async def test_what_is_given_stands_in_the_text(connect):
     async with connect("viewer") as client:
         everywhere = await text_of(client, "diagnose_errors", None)
@@ -72,6 +72,7 @@ async def test_what_is_given_stands_in_the_text(connect):
     assert PLAN["goal"] in plan
 
 
+@pytest.mark.parametrize("link", ["stdio legacy"], indirect=True)
 async def test_wrong_arguments_are_told_in_a_sentence(connect):
     async with connect("viewer") as client:
         for name, arguments, message in WRONG:

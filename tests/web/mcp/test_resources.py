@@ -22,6 +22,8 @@ effects = ["read"]
 paths = ["shop/**"]
 """
 
+pytestmark = pytest.mark.parametrize("link", ["http auto", "stdio legacy"], indirect=True)
+
 
 async def read(client, uri):
     (content,) = (await client.read_resource(uri)).contents
@@ -97,7 +99,6 @@ async def test_of_the_events_the_last_ones_are_told(connect, plane, monkeypatch)
     assert [event["reason"] for event in events["events"]] == ["5", "6", "7"]
 
 
-@pytest.mark.parametrize("link", ["http auto", "stdio legacy"], indirect=True)
 async def test_what_is_not_there_is_not_found(connect):
     async with connect("viewer") as client:
         modern = client.protocol_version == MODERN

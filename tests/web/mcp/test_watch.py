@@ -50,6 +50,7 @@ async def test_it_returns_what_happens_meanwhile(connect, plane):
     assert (began < 1, total, message) == (True, 60, "0 events")
 
 
+@pytest.mark.parametrize("link", ["http legacy"], indirect=True)
 async def test_it_waits_no_longer_than_it_is_asked_to(connect, plane, monkeypatch):
     monkeypatch.setattr(mcp_watch, "_TICK", 0.01)
     progress = Progress(lambda: None)
@@ -84,6 +85,7 @@ async def test_wrong_arguments_are_told(connect):
         assert error["code"] == "not_found"
 
 
+@pytest.mark.parametrize("link", ["http auto", "stdio legacy"], indirect=True)
 async def test_who_is_not_known_watches_nothing(connect, entries):
     async with connect("stranger") as client:
         with pytest.raises(MCPError, match="the token is unknown"):
