@@ -93,6 +93,12 @@ class AddressError(NinelivesError):
         self.port = port
 
 
+def not_confirmed(command: str, answer: str) -> CommandError:
+    """Return the error for a command that a person was asked about and did not agree to."""
+    message = f"{command} was not confirmed ({answer}), so it did not run"
+    return CommandError(Code.PERMISSION_DENIED, message)
+
+
 def shortened(text: str, length: int) -> str:
     """Return the text, or its beginning if it is longer than `length`."""
     return text if len(text) <= length else f"{text[: length - 1]}…"

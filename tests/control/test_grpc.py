@@ -58,6 +58,29 @@ def test_the_change_stands_in_the_audit_once(stub, show, plane):
     assert (entry.identity, entry.transport, entry.old, entry.new) == ("operator", "grpc", 3, 5)
 
 
+def test_who_declines_a_command_is_written_down_and_nothing_is_done(stub, show, plane):
+    plane.commands.add(added.erase)
+    arguments = Struct()
+    arguments.update({"text": "all", "password": "swordfish"})
+    request = pb.DeclineRequest(command="erase", arguments=arguments, answer="cancel")
+
+    with pytest.raises(grpc.RpcError, match=r"erase was not confirmed \(cancel\)") as caught:
+        stub.Decline(request, metadata=show("admin"))
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert status_of(stub.Decline, request) is grpc.StatusCode.UNAUTHENTICATED
+    other = pb.DeclineRequest(command="erase_all")
+    assert status_of(stub.Decline, other, metadata=show("admin")) is grpc.StatusCode.NOT_FOUND
+
+    entries = plane.dispatcher._journal._audit.entries()
+    assert [(entry.identity, entry.command, entry.reason) for entry in entries] == [
+        ("admin", "erase", "permission_denied"),
+        ("", "erase", "unauthenticated"),
+        ("admin", "erase_all", "unknown_command"),
+    ]
+    assert {entry.status for entry in entries} == {"refused"}
+    assert "swordfish" not in str(entries[0])
+
+
 def test_state_and_events_are_told_as_they_are(stub, show, shop):
     shop.call(lambda: 1)
     stub.ForceCircuitBreaker(

@@ -87,7 +87,7 @@ def test_messages_have_the_fields_of_the_models(command):
 
 
 def test_every_rpc_is_a_command():
-    assert set(METHODS) == {method_of(command).name for command in TYPED} | {"Execute"}
+    assert set(METHODS) == {method_of(command).name for command in TYPED} | {"Execute", "Decline"}
 
 
 @pytest.mark.parametrize("command", TYPED, ids=lambda command: command.name)

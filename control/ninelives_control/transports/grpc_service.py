@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import grpc
 from google.protobuf.message_factory import GetMessageClass
 
-from ninelives_control.errors import Code, CommandError
+from ninelives_control.errors import Code, CommandError, not_confirmed
 from ninelives_control.identity import Credentials, bearer, is_loopback
 from ninelives_control.transports import messages
 from ninelives_control.transports.grpc_errors import abort
@@ -39,8 +39,8 @@ SERVICE = pb.DESCRIPTOR.services_by_name["ControlService"]
 class ControlService:
     """Turns requests into commands, and what they return into responses.
 
-    Every RPC but `Execute` and `Watch` stands for the command of its name, with messages that have
-    the fields of the command's models; so there is nothing to write down for each.
+    Every RPC but `Execute`, `Decline` and `Watch` stands for the command of its name, with messages
+    that have the fields of the command's models; so there is nothing to write down for each.
     """
 
     def __init__(self, dispatcher: Dispatcher) -> None:
@@ -60,7 +60,11 @@ class ControlService:
             return grpc.unary_stream_rpc_method_handler(
                 self.watch, request.FromString, response.SerializeToString
             )
-        behaviour = self.execute if method.name == "Execute" else self._typed(method, response)
+        special: dict[str, Callable[..., Awaitable[Message]]] = {
+            "Execute": self.execute,
+            "Decline": self.decline,
+        }
+        behaviour = special.get(method.name) or self._typed(method, response)
         return grpc.unary_unary_rpc_method_handler(
             behaviour, request.FromString, response.SerializeToString
         )
@@ -83,6 +87,20 @@ class ControlService:
         """Run any command."""
         arguments = messages.plain_struct(request.arguments)
         return await self._run(request.command, arguments, context, _executed)
+
+    async def decline(
+        self, request: pb.DeclineRequest, context: ServicerContext
+    ) -> pb.DeclineResponse:
+        """Write down that a person did not agree to a command."""
+        refused = await asyncio.to_thread(
+            self._dispatcher.refuse,
+            request.command,
+            messages.plain_struct(request.arguments),
+            not_confirmed(request.command, request.answer),
+            caller=caller_of(context),
+            transport=NAME,
+        )
+        await abort(context, refused)
 
     async def watch(
         self, request: pb.WatchRequest, context: ServicerContext

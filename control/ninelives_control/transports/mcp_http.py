@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
@@ -10,17 +11,20 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.requests import Request
 
-from ninelives_control.errors import CommandError
+from ninelives_control.errors import CommandError, not_confirmed
 from ninelives_control.identity import Proof
 from ninelives_control.transports.http_guard import caller_of, problem_of
 from ninelives_control.transports.http_server import LARGEST_MESSAGE
-from ninelives_control.transports.mcp import server_for
+from ninelives_control.transports.mcp import ControlServer
+from ninelives_control.watch import follow
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from mcp.server.context import ServerRequestContext
     from starlette.types import Receive, Scope, Send
 
-    from ninelives_control.command import Effect
+    from ninelives_control.command import CommandTable, Effect
     from ninelives_control.router import Dispatcher
 
 _NAME = "mcp"
@@ -35,8 +39,9 @@ class McpEndpoint:
     def __init__(self, dispatcher: Dispatcher) -> None:
         """Begin without sessions."""
         self._dispatcher = dispatcher
+        self._server = ControlServer(_DispatcherDesk(dispatcher))
         self._manager = StreamableHTTPSessionManager(
-            server_for(_DispatcherDesk(dispatcher)),
+            self._server,
             max_request_body_size=LARGEST_MESSAGE,
             session_idle_timeout=_IDLE,
             max_sessions=_MOST_SESSIONS,
@@ -50,7 +55,8 @@ class McpEndpoint:
         await self._ready.wait()
 
     async def stop(self) -> None:
-        """End all sessions."""
+        """End all sessions and streams."""
+        self._server.end_streams()
         # Calls would wait for clients otherwise, whose streams are gone: up to 6 s.
         for session in tuple(self._manager._server_instances.values()):
             await session.terminate()
@@ -87,9 +93,12 @@ class _DispatcherDesk:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
 
+    @property
+    def commands(self) -> CommandTable:
+        return self._dispatcher.commands
+
     def effect(self, command: str) -> Effect | None:
-        commands = self._dispatcher.commands
-        return commands.get(command).effect if command in commands else None
+        return self.commands.get(command).effect if command in self.commands else None
 
     def principal(self, context: ServerRequestContext[Any, Any]) -> str:
         user = _scope(context).get("user")
@@ -106,6 +115,31 @@ class _DispatcherDesk:
             transport=_NAME,
         )
         return result.model_dump(mode="json")
+
+    async def decline(
+        self,
+        command: str,
+        arguments: dict[str, Any],
+        answer: str,
+        context: ServerRequestContext[Any, Any],
+    ) -> CommandError:
+        return await asyncio.to_thread(
+            self._dispatcher.refuse,
+            command,
+            arguments,
+            not_confirmed(command, answer),
+            caller=caller_of(_scope(context)),
+            transport=_NAME,
+        )
+
+    async def watch(
+        self, arguments: dict[str, Any], context: ServerRequestContext[Any, Any]
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        caller = caller_of(_scope(context))
+        told = follow(self._dispatcher, arguments, caller=caller, transport=_NAME)
+        async with contextlib.aclosing(told):
+            async for message in told:
+                yield message.model_dump(mode="json")
 
 
 def _scope(context: ServerRequestContext[Any, Any]) -> Scope:

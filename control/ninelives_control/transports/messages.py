@@ -51,13 +51,8 @@ def fill(message: Message, values: Mapping[str, Any]) -> None:
 
 
 def values_of(message: Message) -> dict[str, Any]:
-    """Return all fields as plain values by name: what `fill` was given."""
-    return {
-        field.name: None
-        if field.has_presence and not message.HasField(field.name)
-        else _value_of(field, getattr(message, field.name))
-        for field in message.DESCRIPTOR.fields
-    }
+    """Return all fields as plain values by name, those of messages within it too."""
+    return {field.name: _value_of(message, field) for field in message.DESCRIPTOR.fields}
 
 
 def plain(value: Value) -> object:
@@ -109,16 +104,6 @@ def put_struct(target: Struct, values: Mapping[str, object]) -> None:
         put(target.fields[name], value)
 
 
-def _value_of(field: Any, value: Any) -> Any:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_value_of(field, item) for item in value]
-    if isinstance(value, Value):
-        return plain(value)
-    if field.enum_type is not None:
-        return _word(field.enum_type, value)
-    return values_of(value) if field.message_type is not None else value
-
-
 def _fill_one(message: Message, value: Any) -> None:
     if isinstance(message, Value):
         put(message, value)
@@ -148,6 +133,23 @@ def word_number(enum: Any, word: str) -> int:
     """Return the number of a word."""
     number: int = enum.values_by_name[_prefix(enum) + word.upper()].number
     return number
+
+
+def _value_of(message: Message, field: Any) -> Any:
+    value = getattr(message, field.name)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_single(field, item) for item in value]
+    if field.has_presence and not message.HasField(field.name):
+        return None
+    return _single(field, value)
+
+
+def _single(field: Any, value: Any) -> Any:
+    if field.enum_type is not None:
+        return _word(field.enum_type, value)
+    if isinstance(value, Value):
+        return plain(value)
+    return values_of(value) if field.message_type is not None else value
 
 
 def _word(enum: Any, number: int) -> str:

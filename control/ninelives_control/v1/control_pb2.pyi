@@ -2701,6 +2701,47 @@ class ExecuteResponse(google.protobuf.message.Message):
 Global___ExecuteResponse: typing_extensions.TypeAlias = ExecuteResponse
 
 @typing.final
+class DeclineRequest(google.protobuf.message.Message):
+    """A command that is not to run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COMMAND_FIELD_NUMBER: builtins.int
+    ARGUMENTS_FIELD_NUMBER: builtins.int
+    ANSWER_FIELD_NUMBER: builtins.int
+    command: builtins.str
+    """Its name."""
+    answer: builtins.str
+    """What came instead of a yes: decline, cancel, or accept if the form said no."""
+    @property
+    def arguments(self) -> google.protobuf.struct_pb2.Struct:
+        """Its arguments by name."""
+
+    def __init__(
+        self,
+        *,
+        command: builtins.str = ...,
+        arguments: google.protobuf.struct_pb2.Struct | None = ...,
+        answer: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["arguments", b"arguments"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["answer", b"answer", "arguments", b"arguments", "command", b"command"]) -> None: ...
+
+Global___DeclineRequest: typing_extensions.TypeAlias = DeclineRequest
+
+@typing.final
+class DeclineResponse(google.protobuf.message.Message):
+    """Never sent: the answer is an error."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___DeclineResponse: typing_extensions.TypeAlias = DeclineResponse
+
+@typing.final
 class WatchRequest(google.protobuf.message.Message):
     """What to follow."""
 

@@ -138,6 +138,11 @@ class ControlServiceStub(object):
                 request_serializer=ninelives__control_dot_v1_dot_control__pb2.ExecuteRequest.SerializeToString,
                 response_deserializer=ninelives__control_dot_v1_dot_control__pb2.ExecuteResponse.FromString,
                 _registered_method=True)
+        self.Decline = channel.unary_unary(
+                '/ninelives_control.v1.ControlService/Decline',
+                request_serializer=ninelives__control_dot_v1_dot_control__pb2.DeclineRequest.SerializeToString,
+                response_deserializer=ninelives__control_dot_v1_dot_control__pb2.DeclineResponse.FromString,
+                _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/ninelives_control.v1.ControlService/Watch',
                 request_serializer=ninelives__control_dot_v1_dot_control__pb2.WatchRequest.SerializeToString,
@@ -292,6 +297,14 @@ class ControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Decline(self, request, context):
+        """Writes down that a person who was asked about a command did not agree to it. It does not run, and
+        the answer is the error for that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Watch(self, request, context):
         """Sends the state, and then every event as it happens.
         """
@@ -401,6 +414,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.Execute,
                     request_deserializer=ninelives__control_dot_v1_dot_control__pb2.ExecuteRequest.FromString,
                     response_serializer=ninelives__control_dot_v1_dot_control__pb2.ExecuteResponse.SerializeToString,
+            ),
+            'Decline': grpc.unary_unary_rpc_method_handler(
+                    servicer.Decline,
+                    request_deserializer=ninelives__control_dot_v1_dot_control__pb2.DeclineRequest.FromString,
+                    response_serializer=ninelives__control_dot_v1_dot_control__pb2.DeclineResponse.SerializeToString,
             ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
@@ -952,6 +970,33 @@ class ControlService(object):
             '/ninelives_control.v1.ControlService/Execute',
             ninelives__control_dot_v1_dot_control__pb2.ExecuteRequest.SerializeToString,
             ninelives__control_dot_v1_dot_control__pb2.ExecuteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Decline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ninelives_control.v1.ControlService/Decline',
+            ninelives__control_dot_v1_dot_control__pb2.DeclineRequest.SerializeToString,
+            ninelives__control_dot_v1_dot_control__pb2.DeclineResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -355,6 +355,22 @@ _ControlServiceExecuteType = typing_extensions.TypeVar(
     ],
 )
 
+_ControlServiceDeclineType = typing_extensions.TypeVar(
+    '_ControlServiceDeclineType',
+    grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.DeclineRequest,
+        ninelives_control.v1.control_pb2.DeclineResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.DeclineRequest,
+        ninelives_control.v1.control_pb2.DeclineResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.DeclineRequest,
+        ninelives_control.v1.control_pb2.DeclineResponse,
+    ],
+)
+
 _ControlServiceWatchType = typing_extensions.TypeVar(
     '_ControlServiceWatchType',
     grpc.UnaryStreamMultiCallable[
@@ -371,7 +387,7 @@ _ControlServiceWatchType = typing_extensions.TypeVar(
     ],
 )
 
-class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlServiceListPoliciesType, _ControlServiceDescribePolicyType, _ControlServiceListParametersType, _ControlServiceGetParameterType, _ControlServiceSetParameterType, _ControlServiceApplyParametersType, _ControlServiceExportParametersType, _ControlServiceUndoChangeType, _ControlServiceListLeasesType, _ControlServiceEndLeaseType, _ControlServiceGetStateType, _ControlServiceGetMetricsType, _ControlServiceResetCircuitBreakerType, _ControlServiceForceCircuitBreakerType, _ControlServiceListEventsType, _ControlServiceGetAuditType, _ControlServiceListCommandsType, _ControlServiceExplainAuthorizationType, _ControlServiceExecuteType, _ControlServiceWatchType]):
+class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlServiceListPoliciesType, _ControlServiceDescribePolicyType, _ControlServiceListParametersType, _ControlServiceGetParameterType, _ControlServiceSetParameterType, _ControlServiceApplyParametersType, _ControlServiceExportParametersType, _ControlServiceUndoChangeType, _ControlServiceListLeasesType, _ControlServiceEndLeaseType, _ControlServiceGetStateType, _ControlServiceGetMetricsType, _ControlServiceResetCircuitBreakerType, _ControlServiceForceCircuitBreakerType, _ControlServiceListEventsType, _ControlServiceGetAuditType, _ControlServiceListCommandsType, _ControlServiceExplainAuthorizationType, _ControlServiceExecuteType, _ControlServiceDeclineType, _ControlServiceWatchType]):
     """Reads the state of stacks and changes their parameters while calls are in flight.
 
     Callers show a token in the metadata `authorization: Bearer TOKEN`. Without one, callers on the
@@ -459,6 +475,10 @@ class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlS
         grpc.UnaryUnaryMultiCallable[
             ninelives_control.v1.control_pb2.ExecuteRequest,
             ninelives_control.v1.control_pb2.ExecuteResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.DeclineRequest,
+            ninelives_control.v1.control_pb2.DeclineResponse,
         ],
         grpc.UnaryStreamMultiCallable[
             ninelives_control.v1.control_pb2.WatchRequest,
@@ -548,6 +568,10 @@ class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlS
             ninelives_control.v1.control_pb2.ExecuteRequest,
             ninelives_control.v1.control_pb2.ExecuteResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            ninelives_control.v1.control_pb2.DeclineRequest,
+            ninelives_control.v1.control_pb2.DeclineResponse,
+        ],
         grpc.aio.UnaryStreamMultiCallable[
             ninelives_control.v1.control_pb2.WatchRequest,
             ninelives_control.v1.control_pb2.WatchResponse,
@@ -613,6 +637,11 @@ class ControlServiceStub(typing.Generic[_ControlServiceListStacksType, _ControlS
 
     Execute: _ControlServiceExecuteType
     """Runs any command, also those that an application has added."""
+
+    Decline: _ControlServiceDeclineType
+    """Writes down that a person who was asked about a command did not agree to it. It does not run, and
+    the answer is the error for that.
+    """
 
     Watch: _ControlServiceWatchType
     """Sends the state, and then every event as it happens."""
@@ -697,6 +726,10 @@ ControlServiceAsyncStub: typing_extensions.TypeAlias = ControlServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         ninelives_control.v1.control_pb2.ExecuteRequest,
         ninelives_control.v1.control_pb2.ExecuteResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        ninelives_control.v1.control_pb2.DeclineRequest,
+        ninelives_control.v1.control_pb2.DeclineResponse,
     ],
     grpc.aio.UnaryStreamMultiCallable[
         ninelives_control.v1.control_pb2.WatchRequest,
@@ -870,6 +903,16 @@ class ControlServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[ninelives_control.v1.control_pb2.ExecuteResponse, collections.abc.Awaitable[ninelives_control.v1.control_pb2.ExecuteResponse]]:
         """Runs any command, also those that an application has added."""
+
+    @abc.abstractmethod
+    def Decline(
+        self,
+        request: ninelives_control.v1.control_pb2.DeclineRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[ninelives_control.v1.control_pb2.DeclineResponse, collections.abc.Awaitable[ninelives_control.v1.control_pb2.DeclineResponse]]:
+        """Writes down that a person who was asked about a command did not agree to it. It does not run, and
+        the answer is the error for that.
+        """
 
     @abc.abstractmethod
     def Watch(

@@ -96,11 +96,30 @@ async def test_nobody_waits_for_ever(held, address, tokens):
     assert answer["message"].startswith("no answer within 0.3 s")
 
 
+async def test_nobody_waits_for_ever_to_follow_a_resource():
+    async def think(request, context):
+        await asyncio.Event().wait()
+        yield b""
+
+    handler = grpc.method_handlers_generic_handler(
+        "ninelives_control.v1.ControlService",
+        {"Watch": grpc.unary_stream_rpc_method_handler(think)},
+    )
+    async with listening(handler) as address, over_pipes(address, None, patience=0.3) as client:
+        with pytest.raises(MCPError, match=r"no answer within 0\.3 s"):
+            async with client.listen(resource_subscriptions=["ninelives://events"]):
+                pass
+
+
 async def test_an_error_of_the_bridge_itself_tells_nothing_of_why(caplog):
     async with over_pipes("127.0.0.1:1", None, patience="soon") as client:
         answer = told(await client.call_tool("list_stacks"))
 
+        with pytest.raises(MCPError) as caught:
+            await client.read_resource("ninelives://stacks")
+
     assert (answer["code"], "TypeError" in answer["message"]) == ("internal", False)
+    assert caught.value.error.message == "it failed; the log of the MCP server says why"
     assert "TypeError" in caplog.text
 
 

@@ -1,6 +1,10 @@
 """What can not be undone is confirmed by a person."""
 
+import time
+from types import SimpleNamespace
+
 import pytest
+from mcp.server import request_state
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INVALID_PARAMS,
@@ -11,6 +15,7 @@ from mcp_types import (
 )
 
 from ninelives_control import tokens as token_file
+from ninelives_control.transports import mcp_confirm
 from tests.control import added
 
 from .clients import answered, over_http, told
@@ -57,16 +62,26 @@ async def test_it_is_done_once_a_person_agrees(connect, entries):
     assert (entry.command, entry.status) == ("erase", "succeeded")
 
 
-async def test_it_is_not_done_if_the_person_does_not_agree(connect, entries):
+async def test_it_is_not_done_if_the_person_does_not_agree(connect, way, entries):
     person = Person(*NOES)
 
     async with connect("admin", elicitation_callback=person) as client:
-        refusals = [told(await client.call_tool("erase")) for _ in NOES]
+        refusals = [
+            told(await client.call_tool("erase", {"text": "all", "password": "swordfish"}))
+            for _ in NOES
+        ]
 
     for refusal, answer in zip(refusals, NOES, strict=True):
         assert refusal["code"] == "permission_denied"
         assert f"was not confirmed ({answer.action})" in refusal["message"]
-    assert (len(person.asked), entries()) == (len(NOES), [])
+    assert len(person.asked) == len(NOES)
+    assert [(entry.status, entry.reason) for entry in entries()] == [
+        ("refused", "permission_denied")
+    ] * len(NOES)
+    assert {(entry.identity, entry.command, entry.transport) for entry in entries()} == {
+        ("admin", "erase", {"http": "mcp", "stdio": "grpc"}[way])
+    }
+    assert "swordfish" not in str(entries())
 
 
 async def test_it_is_not_done_for_a_client_that_can_not_ask(connect, entries):
@@ -126,6 +141,51 @@ async def test_a_confirmation_that_nobody_asked_for_counts_for_nothing(connect, 
     assert isinstance(asked, InputRequiredResult)
     assert caught.value.error.code == INVALID_PARAMS
     assert entries() == []
+
+
+@pytest.mark.parametrize("link", ["http auto", "stdio auto"], indirect=True)
+async def test_a_confirmation_counts_once(connect, entries):
+    async with connect("admin", elicitation_callback=Person(YES)) as client:
+        asked = await client.session.call_tool("erase", allow_input_required=True)
+        confirmed = {"input_responses": {"confirm": YES}, "request_state": asked.request_state}
+        answered(await client.session.call_tool("erase", **confirmed))
+        with pytest.raises(MCPError, match="has been used") as caught:
+            await client.session.call_tool("erase", **confirmed)
+
+    assert caught.value.error.code == INVALID_PARAMS
+    assert [entry.status for entry in entries()] == ["succeeded"]
+
+
+@pytest.mark.parametrize("link", ["http auto"], indirect=True)
+async def test_a_confirmation_does_not_count_for_ever(connect, entries, monkeypatch):
+    async with connect("admin", elicitation_callback=Person(YES)) as client:
+        asked = await client.session.call_tool("erase", allow_input_required=True)
+        later = SimpleNamespace(time=lambda: time.time() + 3600)
+        monkeypatch.setattr(request_state, "time", later)
+        with pytest.raises(MCPError, match="requestState"):
+            await client.session.call_tool(
+                "erase", input_responses={"confirm": YES}, request_state=asked.request_state
+            )
+
+    assert entries() == []
+
+
+@pytest.mark.parametrize("link", ["http auto"], indirect=True)
+async def test_only_so_many_confirmations_are_waited_for(connect, entries, monkeypatch):
+    monkeypatch.setattr(mcp_confirm, "_MOST_ASKED", 1)
+    async with connect("admin", elicitation_callback=Person(YES)) as client:
+        first, last = [
+            await client.session.call_tool("erase", allow_input_required=True) for _ in range(2)
+        ]
+        with pytest.raises(MCPError, match="too old"):
+            await client.session.call_tool(
+                "erase", input_responses={"confirm": YES}, request_state=first.request_state
+            )
+        result = await client.session.call_tool(
+            "erase", input_responses={"confirm": YES}, request_state=last.request_state
+        )
+
+    assert answered(result)["text"] == "gone"
 
 
 @pytest.mark.parametrize("link", ["http auto"], indirect=True)
