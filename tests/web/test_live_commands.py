@@ -120,6 +120,12 @@ def test_names_that_are_one_in_camel_case_are_two_fields(plane, ask):
     assert answer == {"a1": {"text": "x"}, "a_1": {"new": 2}}
 
 
+def test_a_command_has_its_name_though_it_is_that_of_a_field_of_ours(plane, ask):
+    plane.commands.add(dataclasses.replace(added.note, name="stacks", effect=Effect.READ))
+
+    assert ask("viewer", '{ stacks(text: "x") { text } }') == {"stacks": {"text": "x"}}
+
+
 def test_without_a_command_that_reads_the_others_are_served(plane, ask):
     for entry in tuple(plane.commands):
         if entry.effect is Effect.READ:

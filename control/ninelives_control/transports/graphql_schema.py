@@ -68,7 +68,7 @@ def schema_for(dispatcher: Dispatcher) -> Schema:
     fields = _Fields(dispatcher)
     roots: dict[str, list[StrawberryField]] = {"Query": [], "Mutation": []}
     commands: dict[str, dict[str, Command[Any, Any]]] = {root.lower(): {} for root in _ROOTS}
-    if STACKS.is_in(dispatcher.commands):
+    if STACKS.is_in(dispatcher.commands) and STACKS.name not in dispatcher.commands:
         roots["Query"].append(fields.branch(STACKS))
         commands["query"][STACKS.name] = STACKS.command
     for entry in dispatcher.commands:
