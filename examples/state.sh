@@ -1,4 +1,4 @@
 # Read the state of the demo, of which there is a token in $TOKEN.
 curl http://127.0.0.1:8090/graphql -H "Authorization: Bearer $TOKEN" \
   -H 'Content-Type: application/json' \
-  -d '{"query": "{ getState { stacks { name policies { path values { name value } } } } }"}'
+  -d '{"query": "{ stacks { name policies { path state { name value } } } }"}'

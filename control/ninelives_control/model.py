@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from ninelives_control.errors import shortened
@@ -110,7 +118,18 @@ class Model(BaseModel):
 
 
 class Arguments(Model):
-    """What a command is told."""
+    """What a command is told, in the types that its schema has: false is no number, "5" neither."""
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _keep(cls, given: object, validate: ValidatorFunctionWrapHandler) -> object:
+        """Refuse what pydantic has made something else of."""
+        made: object = validate(given)
+        if isinstance(made, bool) and not isinstance(given, bool):
+            raise PydanticCustomError("flag", "must be true or false")
+        if isinstance(made, int | float) and isinstance(given, str | bool) and given is not made:
+            raise PydanticCustomError("number", "must be a number")
+        return made
 
 
 class Result(Model):

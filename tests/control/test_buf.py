@@ -1,18 +1,25 @@
 """`buf` as a client of its own kind, and as a judge of the protos."""
 
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message_factory import GetMessageClass
 
+from ninelives_control import ControlPlane
+from ninelives_control import tokens as token_file
+from ninelives_control.transports.grpc_service import SERVICE
 from ninelives_control.v1 import control_pb2, exposition_pb2
+from ninelives_grpc import CircuitBreaker, Registry, Retry, Stack
 
 ROOT = Path(__file__).parents[2]
-SERVICE = "ninelives_control.v1.ControlService"
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +33,7 @@ def buf():
             [found, *args], cwd=ROOT, capture_output=True, text=True, check=False, timeout=50
         )
 
+    run.open = lambda *args: subprocess.Popen([found, *args], stdout=subprocess.PIPE, text=True)
     return run
 
 
@@ -44,6 +52,39 @@ def curl(buf, plane, tokens):
 
 def test_the_protos_are_clean(buf):
     assert (buf("lint").stdout, buf("format", "-d").stdout) == ("", "")
+
+
+@pytest.fixture
+def breaking(buf, tmp_path):
+    """Return what the protos break for those who have the released ones, changed by a function."""
+
+    def told(change):
+        for source in (ROOT / "protos").rglob("*.proto"):
+            target = tmp_path / source.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(change(source.read_text()))
+        shutil.copy(ROOT / "buf.yaml", tmp_path)
+        ended = buf("breaking", str(tmp_path), "--against", "protos/released.binpb")
+        assert ended.stderr == ""
+        return ended.stdout
+
+    return told
+
+
+def test_the_protos_break_nothing_that_was_released(breaking):
+    assert breaking(lambda text: text) == ""
+
+
+def test_a_field_that_is_renamed_breaks_clients(breaking):
+    told = breaking(lambda text: text.replace("bool dry_run = ", "bool trial = "))
+
+    assert "dry_run" in told
+
+
+def test_a_field_that_is_added_breaks_nobody(breaking):
+    field = "message ListStacksRequest {\n  // More.\n  string more = 99;\n"
+
+    assert breaking(lambda text: text.replace("message ListStacksRequest {\n", field)) == ""
 
 
 @pytest.mark.parametrize("module", [control_pb2, exposition_pb2], ids=lambda each: each.__name__)
@@ -80,14 +121,65 @@ def test_a_stranger_finds_its_way_by_reflection(buf, plane):
         f"http://127.0.0.1:{plane.grpc_port}",
     )
 
-    assert f"{SERVICE}/SetParameter" in listed.stdout
+    assert f"{SERVICE.full_name}/SetParameter" in listed.stdout
     assert "grpc.health.v1.Health/Check" in listed.stdout
+
+
+BREAKER = "shop/circuit_breaker"
+REQUESTS = {
+    "DescribePolicy": {"path": BREAKER},
+    "Execute": {"command": "list_stacks"},
+    "ForceCircuitBreaker": {"path": BREAKER, "mode": "MODE_AUTO"},
+    "GetParameter": {"path": f"{BREAKER}/mode"},
+    "ResetCircuitBreaker": {"path": BREAKER},
+    "SetParameter": {"path": f"{BREAKER}/mode", "value": "auto"},
+}
+"""What the RPCs are asked that have to be told something."""
+
+
+@pytest.fixture(scope="module")
+def served():
+    """A control plane for all RPCs, and a token for it."""
+    registry = Registry()
+    Stack("shop", Retry(3) + CircuitBreaker(), registry=registry)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tokens.json"
+        token = token_file.add(path, "admin", "admin")
+        with ControlPlane(registry, grpc_port=0, http_port=None, tokens=path) as plane:
+            yield plane, token
+
+
+@pytest.mark.parametrize("method", list(SERVICE.methods), ids=lambda method: method.name)
+def test_every_rpc_answers(method, buf, served):
+    plane, token = served
+    args = [
+        *("curl", "--protocol", "grpc", "--http2-prior-knowledge"),
+        *("-H", f"authorization: Bearer {token}", "-d", json.dumps(REQUESTS.get(method.name, {}))),
+        f"http://127.0.0.1:{plane.grpc_port}/{SERVICE.full_name}/{method.name}",
+    ]
+
+    told = first_of(buf.open(*args)) if method.server_streaming else buf(*args).stdout
+
+    assert ParseDict(json.loads(told), GetMessageClass(method.output_type)()).ByteSize()
+
+
+def first_of(process):
+    """Return the first message of a stream, and end it."""
+    told = ""
+    with process:
+        for line in process.stdout:
+            told += line
+            with contextlib.suppress(ValueError):
+                json.loads(told)
+                break
+        process.terminate()
+    return told
 
 
 def test_a_parameter_is_changed_by_a_typed_rpc(curl, shop):
     data = {"path": "shop/retry/max_attempts", "value": 5, "reason": "from buf"}
 
-    ended = curl(f"{SERVICE}/SetParameter", data, "operator")
+    ended = curl(f"{SERVICE.full_name}/SetParameter", data, "operator")
 
     assert json.loads(ended.stdout) == {
         "path": "shop/retry/max_attempts",
@@ -101,7 +193,7 @@ def test_a_parameter_is_changed_by_a_typed_rpc(curl, shop):
 def test_any_command_is_run_by_execute(curl):
     data = {"command": "get_parameter", "arguments": {"path": "shop/timeout/seconds"}}
 
-    ended = curl(f"{SERVICE}/Execute", data, "viewer")
+    ended = curl(f"{SERVICE.full_name}/Execute", data, "viewer")
 
     assert json.loads(ended.stdout)["result"]["value"] == 2
 
@@ -109,7 +201,7 @@ def test_any_command_is_run_by_execute(curl):
 def test_an_error_comes_with_code_and_details(curl, shop):
     data = {"path": "shop/retry/max_attempts", "value": 500}
 
-    ended = curl(f"{SERVICE}/SetParameter", data, "operator")
+    ended = curl(f"{SERVICE.full_name}/SetParameter", data, "operator")
 
     error = json.loads(ended.stderr)
     assert ended.returncode == 24
@@ -120,6 +212,6 @@ def test_an_error_comes_with_code_and_details(curl, shop):
 
 
 def test_health_is_asked_like_any_service(curl):
-    ended = curl("grpc.health.v1.Health/Check", {"service": SERVICE})
+    ended = curl("grpc.health.v1.Health/Check", {"service": SERVICE.full_name})
 
     assert json.loads(ended.stdout) == {"status": "SERVING"}

@@ -1,4 +1,4 @@
-"""The messages of the protos hold what the models hold, and carry it both ways."""
+"""The messages of the protos carry what the models hold, both ways."""
 
 import re
 import types
@@ -6,7 +6,6 @@ import typing
 from enum import StrEnum
 
 import pytest
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import ListValue, NullValue, Struct, Value
@@ -23,12 +22,6 @@ from ninelives_control.watch import watch
 
 TYPED = (*BUILT_IN, watch)
 METHODS = {method.name: method for method in SERVICE.methods}
-SCALARS = {
-    str: {FieldDescriptor.TYPE_STRING},
-    bool: {FieldDescriptor.TYPE_BOOL},
-    int: {FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64},
-    float: {FieldDescriptor.TYPE_DOUBLE},
-}
 VALUE_ARMS = {bool, int, float, str, types.NoneType}
 
 
@@ -43,63 +36,6 @@ def arms(annotation):
     if typing.get_origin(annotation) in {typing.Union, types.UnionType}:
         return {arm for part in typing.get_args(annotation) for arm in arms(part)}
     return {annotation}
-
-
-def same(model: type[BaseModel], message, *, request: bool) -> None:
-    """Check that a message has the fields of a model, of the same kinds, in the same order."""
-    assert [field.name for field in message.fields] == list(model.model_fields), message.full_name
-    for field in message.fields:
-        declared = model.model_fields[field.name]
-        about = f"{message.full_name}.{field.name}"
-        kinds = arms(declared.annotation)
-        if kinds == VALUE_ARMS:
-            assert field.message_type.full_name == "google.protobuf.Value", about
-            continue
-        optional = types.NoneType in kinds or (request and not declared.is_required())
-        (kind,) = kinds - {types.NoneType}
-        same_kind(kind, field, about, request=request)
-        if typing.get_origin(kind) is not list and field.message_type is None:
-            assert field.has_presence == optional, about
-
-
-def same_kind(kind, field, about: str, *, request: bool) -> None:
-    if typing.get_origin(kind) is list:
-        assert field.is_repeated, about
-        (inner,) = typing.get_args(kind)
-        (kind,) = arms(inner)
-    else:
-        assert not field.is_repeated, about
-    if issubclass(kind, BaseModel):
-        same(kind, field.message_type, request=request)
-    elif issubclass(kind, StrEnum):
-        words = {messages._word(field.enum_type, value.number) for value in field.enum_type.values}
-        assert words == {"unspecified", *map(str, kind)}, about
-    else:
-        assert field.type in SCALARS[kind], about
-
-
-@pytest.mark.parametrize("command", TYPED, ids=lambda command: command.name)
-def test_messages_have_the_fields_of_the_models(command):
-    method = method_of(command)
-
-    same(command.arguments, method.input_type, request=True)
-    same(command.result, method.output_type, request=False)
-
-
-def test_every_rpc_is_a_command():
-    assert set(METHODS) == {method_of(command).name for command in TYPED} | {"Execute", "Decline"}
-
-
-@pytest.mark.parametrize("command", TYPED, ids=lambda command: command.name)
-def test_reading_is_marked_as_free_of_side_effects(command):
-    marked = method_of(command).GetOptions().idempotency_level
-
-    assert bool(marked) is (command.effect == "read")
-
-
-def test_only_the_watch_is_a_stream():
-    assert [m.name for m in SERVICE.methods if m.server_streaming] == ["Watch"]
-    assert not any(m.client_streaming for m in SERVICE.methods)
 
 
 @pytest.mark.parametrize(

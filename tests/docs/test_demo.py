@@ -152,7 +152,7 @@ def test_line_for_graphql_reads_the_state(demo):
 def test_query_of_the_readme_reads_the_state(demo):
     answer = demo.sh((EXAMPLES / "state.sh").read_text())
 
-    shop = next(s for s in answer["data"]["getState"]["stacks"] if s["name"] == "shop")
+    shop = next(s for s in answer["data"]["stacks"] if s["name"] == "shop")
     assert "shop/circuit_breaker" in {policy["path"] for policy in shop["policies"]}
 
 

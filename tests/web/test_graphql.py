@@ -10,7 +10,6 @@ from ninelives_control.entries import Outcome
 from ninelives_grpc import Bulkhead, CircuitBreaker, Retry, Stack, Timeout
 from ninelives_grpc.events import Severity
 from ninelives_grpc.policies.circuit_breaker import Mode
-from tests.control import added
 from tests.web.graphql_asker import Asker, document, literal, told
 
 PATH = "shop/retry/max_attempts"
@@ -193,18 +192,6 @@ def test_a_command_that_fails_leaves_the_others_their_results(ask, shop):
 
     assert error["path"] == ["second"]
     assert shop.parameters["retry/max_attempts"].get() == 5
-
-
-def test_commands_that_are_added_while_it_runs_are_served(ask, plane):
-    assert ask.errors("operator", "mutation { note { by } }")[0]["extensions"]["code"] == (
-        "unknown_command"
-    )
-
-    plane.commands.add(added.note)
-
-    assert ask("operator", 'mutation { note(text: "hello") { text by } }') == {
-        "note": {"text": "hello", "by": "operator"}
-    }
 
 
 def test_many_clients_ask_at_once(ask):

@@ -1,10 +1,12 @@
 """Subscriptions to events over websockets, and as server-sent events."""
 
 import asyncio
+import json
 import socket
 import time
 from contextlib import closing
 
+import aiohttp
 import pytest
 from gql import gql
 from gql.transport.exceptions import TransportQueryError
@@ -14,7 +16,7 @@ from websockets.frames import CloseCode
 from ninelives_control import tokens as token_file
 from ninelives_grpc import Retry, Stack
 from tests.web.graphql_asker import session
-from tests.web.http_asker import received_until, stream
+from tests.web.http_asker import fetch, received_until, stream
 from tests.web.slow import LARGE_EVENTS, flood
 from tests.web.websocket_asker import receive, subscribed
 
@@ -188,6 +190,36 @@ def test_server_sent_events_tell_what_happens(plane, tokens):
         received = received_until(connection, b'"dropped":0')
 
     assert b'"events":[{"name":"ParameterChanged","stack":"shop"}]' in received
+
+
+def test_a_client_for_http_follows_server_sent_events(plane, url, tokens, ended):
+    shown = {"Authorization": f"Bearer {tokens['viewer']}", "Accept": "text/event-stream"}
+
+    async def main():
+        async with (
+            aiohttp.ClientSession(headers=shown) as client,
+            client.post(f"{url}/graphql", json={"query": WATCH}) as answer,
+        ):
+            first = await event_of(answer.content)
+            await change(plane, 5)
+            second = await event_of(answer.content)
+            return answer.content_type, first, second
+
+    kind, first, second = asyncio.run(main())
+
+    assert kind == "text/event-stream"
+    assert first["state"] == [{"name": "shop"}]
+    assert second == CHANGED
+    assert ended.wait(10)
+    assert fetch(plane, "GET", "/graphql", headers=shown).status == 405
+
+
+async def event_of(lines):
+    """Return the data of the next event `next`."""
+    while (await lines.readline()).strip() != b"event: next":
+        assert not lines.at_eof()
+    data = await lines.readline()
+    return json.loads(data.removeprefix(b"data:"))["data"]["events"]
 
 
 def test_a_refusal_is_a_server_sent_event_too(plane, entries):

@@ -107,7 +107,7 @@ VARIABLES = {
     "a text for a number": ("Long", "limit: $x", "ten", "limit"),
     "a fraction for a whole number": ("Long", "limit: $x", 1.5, "limit"),
     "a number too long": ("Long", "limit: $x", 2**70, "limit"),
-    "a flag for a number": ("Long", "limit: $x", True, None),
+    "a flag for a number": ("Long", "limit: $x", True, "limit"),
     "a number for a text": ("String", "match: $x", 7, "match"),
     "an object for a text": ("String", "match: $x", {"a": 1}, "match"),
 }
@@ -181,6 +181,32 @@ REFUSED = {
         "invalid_argument",
         ["list_stacks"],
     ),
+    "one of two operations": (
+        f"query A {{ listStacks {{ total }} }} {SET.replace('mutation', 'mutation B')}",
+        "invalid_argument",
+        ["list_stacks", "set_parameter"],
+    ),
+    "a directive given again": (
+        "{ listStacks @include(if: true) @include(if: true) { total } }",
+        "invalid_argument",
+        ["list_stacks"],
+    ),
+    "a directive that is not there": (
+        "{ ... @defer { listStacks { total } } }",
+        "invalid_argument",
+        ["list_stacks"],
+    ),
+    "a number without end": (
+        f"{{ listStacks(limit: {'9' * 5000}) {{ total }} }}",
+        "invalid_argument",
+        ["list_stacks"],
+    ),
+    "a list in lists without end": (
+        f'mutation {{ setParameter(path: "{PATH}", value: {"[" * 480}{"]" * 480}) {{ new }} }}',
+        "invalid_argument",
+        [],
+    ),
+    "fields in fields without end": (f"{'{ a' * 330}{'}' * 330}", "invalid_argument", []),
     "no document": ("{ listStacks {", "invalid_argument", []),
     "too many tokens": (f"{{ {'listStacks { total } ' * 300} }}", "invalid_argument", []),
 }
@@ -224,6 +250,23 @@ def test_a_word_of_a_choice_is_not_what_is_wrong_beside_an_argument_too_many(pla
     )
 
     assert answer.json["errors"][0]["extensions"]["field"] == "x"
+
+
+def test_what_is_skipped_does_not_run(plane, tokens, entries):
+    skipped = SET.replace("{ new } }", "@skip(if: true) { new } __typename }")
+
+    answer = post(plane, skipped, tokens["admin"])
+
+    assert answer.json == {"data": {"__typename": "Mutation"}}
+    assert entries() == []
+
+
+def test_the_operation_that_is_named_is_the_one_that_runs(plane, tokens):
+    document = "query A { a: listStacks { total } } query B { b: listStacks { total } }"
+
+    answer = post_json(plane, {"query": document, "operationName": "B"}, tokens["viewer"])
+
+    assert answer.json == {"data": {"b": {"total": 1}}}
 
 
 DOUBLED = " ".join(f"fragment F{n} on Query {{ ...F{n + 1} ...F{n + 1} }}" for n in range(60))

@@ -62,15 +62,3 @@ def test_commands_arguments_fields_and_types_are_described(ask, plane):
             assert kind["description"], kind["name"]
         for field in kind["fields"] or ():
             assert field["description"] or kind["name"].startswith("__"), field
-
-
-def test_each_command_is_a_field_of_the_root_that_it_belongs_to(ask, plane):
-    names = "{ __schema { queryType { fields { name } } mutationType { fields { name } } } }"
-
-    told = ask(None, names)["__schema"]
-
-    reads = {field["name"] for field in told["queryType"]["fields"]}
-    changes = {field["name"] for field in told["mutationType"]["fields"]}
-    assert {"getState", "listCommands"} <= reads
-    assert {"applyParameters", "forceCircuitBreaker", "setParameter"} <= changes
-    assert len(reads | changes) == len(plane.commands)

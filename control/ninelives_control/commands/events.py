@@ -33,7 +33,7 @@ def _moment(text: str) -> str:
     return text
 
 
-Moment = Annotated[Text, AfterValidator(_moment)]
+Moment = Annotated[Text, AfterValidator(_moment), Field(json_schema_extra={"format": "date-time"})]
 """A time in RFC 3339, with its time zone."""
 
 
@@ -85,7 +85,9 @@ class ListEvents(EventFilter):
         default=None, description="Only those before then, in RFC 3339; up to now."
     )
     cursor: Text = Field(
-        default="", description="Only those after it: the `cursor` of the page before."
+        default="",
+        description="Only those after it: the `cursor` of the page before.",
+        json_schema_extra={"pattern": "^([0-9a-f]{8}-[0-9]{1,18})?$"},
     )
     limit: int = Field(default=100, ge=1, le=MAX_PAGE, description="Events to return at most.")
 

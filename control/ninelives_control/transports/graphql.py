@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
     from starlette.types import Receive, Scope, Send
     from starlette.websockets import WebSocket
+    from strawberry.schema import BaseSchema
     from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
         Message,
         SubscribeMessage,
@@ -84,6 +85,8 @@ class _WebSocketHandler(BaseGraphQLTransportWSHandler[Asker, None]):
         if not _is_operation(message):
             await self.handle_invalid_message("Failed to parse message")
             return
+        assert isinstance(self.view, GraphQLEndpoint)
+        self.schema = self.view.newest()
         await super().handle_subscribe(message)
 
     async def send_message(self, message: Message) -> None:
@@ -102,7 +105,7 @@ class GraphQLEndpoint(GraphQL[Asker, None]):
     def __init__(self, dispatcher: Dispatcher) -> None:
         """Build the schema."""
         self._dispatcher = dispatcher
-        self._known = len(dispatcher.commands)
+        self._known = dispatcher.commands.revision
         super().__init__(
             schema_for(dispatcher),
             graphql_ide=None,
@@ -114,9 +117,7 @@ class GraphQLEndpoint(GraphQL[Asker, None]):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; what is no GraphQL request gets an error of the same form as others."""
-        if self._known != len(self._dispatcher.commands):
-            self._known = len(self._dispatcher.commands)
-            self.schema = schema_for(self._dispatcher)
+        self.newest()
         if scope["type"] == "websocket":
             await super().__call__(scope, receive, send)
             return
@@ -138,6 +139,14 @@ class GraphQLEndpoint(GraphQL[Asker, None]):
                 # Left to the garbage collector, their parts would be closed in the wrong order.
                 await response.body_iterator.aclose()  # type: ignore[attr-defined]
                 await request.state.result.aclose()
+
+    def newest(self) -> BaseSchema:
+        """Return the schema for the commands that there are now; what runs keeps the one it has."""
+        revision = self._dispatcher.commands.revision
+        if self._known != revision:
+            self.schema = schema_for(self._dispatcher)
+            self._known = revision
+        return self.schema
 
     def _stream_result(self, request: Request, result: Any, transport: Any) -> Any:
         request.state.result = result

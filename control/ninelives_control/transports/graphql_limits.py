@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphql import FragmentSpreadNode, GraphQLError
+from graphql import FragmentSpreadNode, GraphQLError, OperationDefinitionNode
 from graphql.language import Visitor, visit
 from strawberry.extensions import SchemaExtension
 from strawberry.types.graphql import OperationType
@@ -30,9 +30,18 @@ class DocumentLimits(SchemaExtension):
         assert document is not None
         if _spreads_in(document) > _MOST_SPREADS:
             self._refuse(f"more than {_MOST_SPREADS} fragments are spread")
+        elif self._is_ambiguous(document):
+            self._refuse("operationName must say which of the operations is meant")
         elif self._is_subscription() and not self.execution_context.context.streams:
             self._refuse("subscribe over a websocket, or with Accept: text/event-stream")
         yield
+
+    def _is_ambiguous(self, document: DocumentNode) -> bool:
+        # Strawberry would take the first one.
+        operations = [
+            node for node in document.definitions if isinstance(node, OperationDefinitionNode)
+        ]
+        return len(operations) > 1 and not self.execution_context._provided_operation_name
 
     def _is_subscription(self) -> bool:
         return self.execution_context.operation_type is OperationType.SUBSCRIPTION

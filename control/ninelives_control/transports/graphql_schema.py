@@ -1,4 +1,4 @@
-"""The GraphQL schema: a field for each command, and a subscription to events."""
+"""The GraphQL schema: a field for each command, a tree of stacks, and a subscription to events."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from strawberry.utils.str_converters import to_camel_case
 from ninelives_control.command import Effect
 from ninelives_control.transports.graphql_errors import EVENT_NAMES, CodedErrors
 from ninelives_control.transports.graphql_limits import DocumentLimits
+from ninelives_control.transports.graphql_nested import STACKS, Part
 from ninelives_control.transports.graphql_types import SCALARS, Types
 from ninelives_control.watch import Watched, follow, watch
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ninelives_control.command import Command
     from ninelives_control.router import Dispatcher
     from ninelives_control.transports.graphql import Asker
+    from ninelives_control.transports.graphql_nested import Branch
 
     Info = strawberry.Info[Asker, None]
 
@@ -61,20 +63,26 @@ def schema_for(dispatcher: Dispatcher) -> Schema:
     """Return the schema for the commands that there are now.
 
     A command that reads is a field of `Query`, any other one of `Mutation`. All names are those of
-    the command and its models, in camelCase.
+    the command and its models, in camelCase. `Query.stacks` leads on to what is in the stacks.
     """
     fields = _Fields(dispatcher)
     roots: dict[str, list[StrawberryField]] = {"Query": [], "Mutation": []}
     commands: dict[str, dict[str, Command[Any, Any]]] = {root.lower(): {} for root in _ROOTS}
+    if STACKS.is_in(dispatcher.commands) and STACKS.name not in dispatcher.commands:
+        roots["Query"].append(fields.branch(STACKS))
+        commands["query"][STACKS.name] = STACKS.command
     for entry in dispatcher.commands:
         root = "Query" if entry.effect is Effect.READ else "Mutation"
-        field = fields.field_of(entry)
-        roots[root].append(field)
-        commands[root.lower()][to_camel_case(entry.name)] = entry
+        name = to_camel_case(entry.name)
+        if name in commands[root.lower()]:
+            # Such as a_1, when there is a1.
+            name = entry.name
+        roots[root].append(fields.field_of(entry, name))
+        commands[root.lower()][name] = entry
     commands["subscription"][_EVENTS] = watch
     made = {root: create_type(root, found) for root, found in roots.items() if found}
     return Schema(
-        query=made["Query"],
+        query=made.get("Query", _Nothing),
         mutation=made.get("Mutation"),
         subscription=create_type("Subscription", [fields.events()]),
         extensions=[
@@ -88,29 +96,79 @@ def schema_for(dispatcher: Dispatcher) -> Schema:
     )
 
 
+@strawberry.type(name="Query")
+class _Nothing:
+    """There has to be something to query."""
+
+    nothing: bool = strawberry.field(
+        resolver=lambda: True, description="That there is no command that reads."
+    )
+
+
 class _Fields:
-    """Makes the fields of the root types."""
+    """Makes the fields of the root types, and those that lead on from stacks."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._types = Types(_TAKEN)
 
-    def field_of(self, entry: Command[Any, Any]) -> StrawberryField:
+    def field_of(self, entry: Command[Any, Any], name: str) -> StrawberryField:
         """Return the field that runs a command."""
 
         async def resolve(_info: Info, **arguments: Any) -> dict[str, Any]:
-            result = await asyncio.to_thread(
-                self._dispatcher.execute,
-                entry.name,
-                arguments,
-                caller=_info.context.caller,
-                transport=NAME,
-            )
-            return result.model_dump(mode="json")
+            return await self._run(entry, arguments, _info)
 
         # One that fails must not take the results of the others with it: it may be null.
         answer = StrawberryOptional(self._answer(entry.result))
-        return self._field(entry, entry.name, resolve, answer)
+        return self._field(entry, name, resolve, answer)
+
+    def branch(self, branch: Branch) -> StrawberryField:
+        """Return the field that runs a command with arguments that its place gives."""
+
+        async def resolve(root: Part | None, _info: Info, **arguments: Any) -> Any:
+            part = root or Part.root()
+            part.spend()
+            result = await self._run(branch.command, arguments | branch.sets(part), _info)
+            found = branch.picked(result)
+            return [part.below(entry) for entry in found] if branch.branches else found
+
+        answer, description = self._picked(branch)
+        field = self._field(branch.command, branch.name, resolve, StrawberryOptional(answer))
+        field.description = description
+        given = branch.sets({"name": "", "path": ""})
+        field.arguments = [each for each in field.arguments if each.python_name not in given]
+        return field
+
+    def _picked(self, branch: Branch) -> tuple[Any, str]:
+        """Return the type and the description of what a branch tells."""
+        schema = branch.command.result.model_json_schema(mode="serialization", by_alias=False)
+        definitions = schema.get("$defs", {})
+        if not branch.pick:
+            return self._answer(branch.command.result), schema["description"]
+        for step in branch.pick:
+            schema = _resolved(schema, definitions)
+            schema = schema["items"] if isinstance(step, int) else schema["properties"][step]
+        description = _resolved(schema, definitions)["description"]
+        if not branch.branches:
+            return self._types.of(schema, definitions), description
+        entry = _resolved(schema["items"], definitions)
+        leading = [
+            self.branch(each) for each in branch.branches if each.is_in(self._dispatcher.commands)
+        ]
+        made = self._types.object(f"{entry['title']}Node", entry, definitions, leading=leading)
+        return StrawberryList(made), description
+
+    async def _run(
+        self, entry: Command[Any, Any], arguments: dict[str, Any], info: Info
+    ) -> dict[str, Any]:
+        result = await asyncio.to_thread(
+            self._dispatcher.execute,
+            entry.name,
+            arguments,
+            caller=info.context.caller,
+            transport=NAME,
+        )
+        return result.model_dump(mode="json")
 
     def events(self) -> StrawberryField:
         """Return the subscription to events."""
@@ -141,12 +199,17 @@ class _Fields:
         subscription: bool = False,
     ) -> StrawberryField:
         # Strawberry reads arguments off the signature; these are not known before.
-        info = inspect.Parameter(
-            "_info", inspect.Parameter.KEYWORD_ONLY, annotation=strawberry.Info
+        known = {"root": Any, "_info": strawberry.Info}
+        resolve.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                parameter.replace(annotation=known[parameter.name])
+                for parameter in inspect.signature(resolve).parameters.values()
+                if parameter.name in known
+            ]
         )
-        resolve.__signature__ = inspect.Signature([info])  # type: ignore[attr-defined]
         field = StrawberryField(
             python_name=name,
+            graphql_name=name,
             type_annotation=StrawberryAnnotation(answer),
             base_resolver=StrawberryResolver(resolve),
             description=entry.summary,
@@ -170,6 +233,11 @@ class _Fields:
         name = schema.get("title", model.__name__)
         top = {key: value for key, value in schema.items() if key != "$defs"}
         return self._types.of({"$ref": name}, {**definitions, name: top})
+
+
+def _resolved(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    found = definitions[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else {}
+    return {**found, **schema}
 
 
 def _only(names: list[str] | None, values: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from strawberry.types.enum import EnumValue, StrawberryEnumDefinition
 from strawberry.types.field import StrawberryField
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from strawberry.types.arguments import InputContext
     from strawberry.types.scalar import ScalarDefinition
@@ -101,8 +101,25 @@ class Types:
             found.append((name, made, _described(inner)))
         return found
 
-    def object(self, name: str, schema: Schema, definitions: Schema, *, sent: bool = False) -> Any:
-        """Return the type for an object; one without properties is `JSON`."""
+    def object(
+        self,
+        name: str,
+        schema: Schema,
+        definitions: Schema,
+        *,
+        sent: bool = False,
+        leading: Sequence[StrawberryField] = (),
+    ) -> Any:
+        """Return the type for an object; one without properties is `JSON`.
+
+        Args:
+            name: Its name, if that is free.
+            schema: What to make a type of.
+            definitions: The `$defs` of the schema that it stands in.
+            sent: Whether clients send it.
+            leading: Fields that take the place of what the object has under their names.
+        """
+        taken = {field.python_name for field in leading}
         properties = self.fields_of(schema, definitions, sent=sent)
         if not properties:
             return Json
@@ -113,7 +130,9 @@ class Types:
                 description=description,
             )
             for inner, made, description in properties
+            if inner not in taken
         ]
+        fields += leading
         made = create_type(self._free(name), fields, is_input=sent, description=_described(schema))
         if sent:
             definition: Any = made.__strawberry_definition__  # type: ignore[attr-defined]

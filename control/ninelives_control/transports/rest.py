@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +22,7 @@ from ninelives_control.command import Command, Context, Effect
 from ninelives_control.errors import Code, CommandError
 from ninelives_control.model import Arguments, Result
 from ninelives_control.transports.http_guard import caller_of, problem_of
-from ninelives_control.transports.rest_openapi import described
+from ninelives_control.transports.rest_openapi import MATCH, described
 from ninelives_control.watch import WatchEvents, follow
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ _NAME = "rest"
 _HEARTBEAT = 15.0
 """Seconds of silence after which a stream of events says that it is still there."""
 _REVISION = "expected_revision"
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+"""What is told which methods there are for a command."""
 
 
 class Describe(Arguments):
@@ -69,7 +72,7 @@ class RestEndpoint:
         """Return what is served under which path."""
         return [
             Route("/v1/commands", self.list),
-            Route("/v1/commands/{name}", self.command, methods=["GET", "POST"]),
+            Route("/v1/commands/{name}", self.command, methods=_METHODS),
             Route("/v1/watch", self.watch),
             Route("/v1/openapi.json", self.describe),
         ]
@@ -84,8 +87,11 @@ class RestEndpoint:
         if request.method == "POST":
             return await self._post(name, request)
         commands = self._dispatcher.commands
+        allowed = ["GET", "HEAD", "POST"]
         if name in commands and commands.get(name).effect is not Effect.READ:
-            raise HTTPException(405, headers={"Allow": "POST"})
+            allowed = ["POST"]
+        if request.method not in allowed:
+            raise HTTPException(405, headers={"Allow": ", ".join(allowed)})
         return await self._read(name, request)
 
     async def describe(self, request: Request) -> Response:
@@ -155,11 +161,13 @@ class RestEndpoint:
         if name in commands and _REVISION not in commands.get(name).arguments.model_fields:
             msg = f"{name} takes no If-Match: it has no {_REVISION}"
             raise CommandError(Code.INVALID_ARGUMENT, msg)
-        number = match.strip().strip('"')
-        if not (number.isascii() and number.isdigit()) or len(number) > 18:  # noqa: PLR2004
+        if not re.search(MATCH, match):
             msg = f'If-Match must be one entity tag, such as "3", not {match}'
             raise CommandError(Code.INVALID_ARGUMENT, msg, field=_REVISION)
-        if arguments.setdefault(_REVISION, int(number)) != int(number):
+        revision = int(match.strip('"'))
+        if arguments.get(_REVISION) is None:
+            arguments[_REVISION] = revision
+        elif arguments[_REVISION] != revision:
             msg = f"If-Match and {_REVISION} differ; send one of them"
             raise CommandError(Code.INVALID_ARGUMENT, msg, field=_REVISION)
 

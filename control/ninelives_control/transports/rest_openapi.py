@@ -30,6 +30,8 @@ _PROBLEM: Schema = {
     },
     "required": ["status", "code", "detail"],
 }
+MATCH = '^"[1-9][0-9]{0,17}"$'
+"""Pattern of an `If-Match`: a revision as an entity tag."""
 _ETAG = {"schema": {"type": "string"}, "description": "The revision, or what the content comes to."}
 
 
@@ -75,7 +77,7 @@ def _command(entry: Command[Any, Any], references: Any, definitions: Schema) -> 
             "x-ninelives-effect": str(entry.effect),
             "parameters": _matching(entry),
             "requestBody": {
-                "required": bool(_of(arguments, definitions).get("required")),
+                "required": True,
                 "content": {"application/json": {"schema": arguments}},
             },
             "responses": answers,
@@ -85,7 +87,7 @@ def _command(entry: Command[Any, Any], references: Any, definitions: Schema) -> 
         path["get"] = {
             "operationId": f"get_{entry.name}",
             "summary": entry.summary,
-            "parameters": [*_query(_of(arguments, definitions)), _header("If-None-Match")],
+            "parameters": [*_query(_of(arguments, definitions)), _header("If-None-Match", {})],
             "responses": {**answers, "304": {"description": "It is as it was."}},
         }
     return path
@@ -122,12 +124,13 @@ def _query(schema: Schema) -> list[Schema]:
 
 
 def _matching(entry: Command[Any, Any]) -> list[Schema]:
-    return [_header("If-Match")] if "expected_revision" in entry.arguments.model_fields else []
+    tag = {"pattern": MATCH}
+    return [_header("If-Match", tag)] if "expected_revision" in entry.arguments.model_fields else []
 
 
-def _header(name: str) -> Schema:
-    tag = {"type": "string", "pattern": '^"[0-9]{1,18}"$'}
-    return {"name": name, "in": "header", "required": False, "schema": tag}
+def _header(name: str, form: Schema) -> Schema:
+    schema = {"type": "string", **form}
+    return {"name": name, "in": "header", "required": False, "schema": schema}
 
 
 def _answers(schema: Schema, kind: str) -> Schema:
