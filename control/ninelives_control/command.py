@@ -213,6 +213,7 @@ class CommandTable:
 
         It must not block and must not raise.
         """
+
         # Not the callback itself, which may be given twice.
         def notify() -> None:
             callback()

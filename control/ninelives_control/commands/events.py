@@ -33,9 +33,7 @@ def _moment(text: str) -> str:
     return text
 
 
-Moment = Annotated[
-    Text, AfterValidator(_moment), Field(json_schema_extra={"format": "date-time"})
-]
+Moment = Annotated[Text, AfterValidator(_moment), Field(json_schema_extra={"format": "date-time"})]
 """A time in RFC 3339, with its time zone."""
 
 
