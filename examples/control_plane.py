@@ -9,7 +9,8 @@ from urllib.request import Request, urlopen
 
 import grpc
 
-from ninelives_control import ControlPlane, Role, tokens
+from ninelives_control import ControlPlane, Role
+from ninelives_control.identity import tokens
 from ninelives_control.v1 import control_pb2, control_pb2_grpc
 from ninelives_grpc import Registry, Retry, Stack
 

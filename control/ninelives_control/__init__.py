@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ninelives_control.command import Command, CommandTable, Context, Effect, Target
     from ninelives_control.errors import AddressError, AuditError, Code, CommandError
-    from ninelives_control.identity import Identity, Role
-    from ninelives_control.jwt import Jwt
+    from ninelives_control.identity.identity import Identity, Role
+    from ninelives_control.identity.jwt import Jwt
     from ninelives_control.model import Arguments, NamedValue, ParameterValue, Result
     from ninelives_control.server import ControlPlane
     from ninelives_control.tls import Tls
-    from ninelives_control.transports.lines import JsonLines
+    from ninelives_control.transports.lines.lines import JsonLines
 
 __all__ = [
     "AddressError",
@@ -44,12 +44,12 @@ __all__ = [
 _HOMES = {
     "command": ("Command", "CommandTable", "Context", "Effect", "Target"),
     "errors": ("AddressError", "AuditError", "Code", "CommandError"),
-    "identity": ("Identity", "Role"),
-    "jwt": ("Jwt",),
+    "identity.identity": ("Identity", "Role"),
+    "identity.jwt": ("Jwt",),
     "model": ("Arguments", "NamedValue", "ParameterValue", "Result"),
     "server": ("ControlPlane",),
     "tls": ("Tls",),
-    "transports.lines": ("JsonLines",),
+    "transports.lines.lines": ("JsonLines",),
 }
 
 

@@ -20,10 +20,10 @@ from ninelives_grpc.errors import ConfigError, UnknownNameError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from ninelives_control.audit import AuditFile
-    from ninelives_control.changes import Changes
-    from ninelives_control.decision import Explanation, Request
-    from ninelives_control.identity import Identity
+    from ninelives_control.audit.log import AuditFile
+    from ninelives_control.authorization.decision import Explanation, Request
+    from ninelives_control.changes.changes import Changes
+    from ninelives_control.identity.identity import Identity
     from ninelives_control.model import ParameterValue
     from ninelives_grpc.observer.observer import Observer
     from ninelives_grpc.registry import Registry

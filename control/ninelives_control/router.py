@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from ninelives_control.audit import Attempt
-from ninelives_control.canonical import WHOLE, canonical_arguments
-from ninelives_control.changes import Changes
+from ninelives_control.audit.canonical import WHOLE, canonical_arguments
+from ninelives_control.audit.journal import Journal
+from ninelives_control.audit.log import Attempt
+from ninelives_control.audit.redaction import without_tokens
+from ninelives_control.authorization.decision import Request
+from ninelives_control.changes.changes import Changes
+from ninelives_control.changes.repeats import Repeats
 from ninelives_control.command import Command, Context, Effect
 from ninelives_control.commands.leases import end_lease
-from ninelives_control.decision import Request
 from ninelives_control.errors import Code, CommandError, shortened, translated
-from ninelives_control.identity import Identity, Proof
-from ninelives_control.journal import Journal
-from ninelives_control.redaction import without_tokens
-from ninelives_control.repeats import Repeats
+from ninelives_control.identity.identity import Identity, Proof
 from ninelives_control.watch import Watch, Watched, WatchEvents, watch
 from ninelives_grpc.clock import MONOTONIC
 from ninelives_grpc.errors import UnknownNameError
@@ -29,12 +29,12 @@ from ninelives_grpc.errors import UnknownNameError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ninelives_control.audit import AuditLog
+    from ninelives_control.audit.log import AuditLog
+    from ninelives_control.authorization.decision import Authorizer, Decision
+    from ninelives_control.changes.leases import Lease
+    from ninelives_control.changes.store import ParameterStore
     from ninelives_control.command import CommandTable
-    from ninelives_control.decision import Authorizer, Decision
-    from ninelives_control.identity import Authenticator, Caller
-    from ninelives_control.leases import Lease
-    from ninelives_control.parameter_store import ParameterStore
+    from ninelives_control.identity.identity import Authenticator, Caller
     from ninelives_grpc.clock import Clock
     from ninelives_grpc.observer.observer import Observer
     from ninelives_grpc.registry import Registry

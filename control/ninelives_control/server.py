@@ -8,22 +8,22 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Self
 
-from ninelives_control.audit import AuditLog
-from ninelives_control.authorization import authorization_of
+from ninelives_control.audit.heads import HeadFile, Keeper, Signer
+from ninelives_control.audit.log import AuditLog
+from ninelives_control.authorization.authorization import authorization_of
+from ninelives_control.authorization.facts import facts_of
+from ninelives_control.changes.store import ParameterStore
 from ninelives_control.command import CommandTable
 from ninelives_control.commands import BUILT_IN
 from ninelives_control.commands.recorder import dump_command
 from ninelives_control.errors import AuditError, Code, CommandError
-from ninelives_control.facts import facts_of
-from ninelives_control.heads import HeadFile, Keeper, Signer
-from ninelives_control.identity import Authenticator, is_loopback
+from ninelives_control.identity.identity import Authenticator, is_loopback
+from ninelives_control.identity.tokens import TokenFile
 from ninelives_control.loop import LoopThread
-from ninelives_control.parameter_store import ParameterStore
 from ninelives_control.router import Dispatcher
 from ninelives_control.tls import TlsFiles
-from ninelives_control.tokens import TokenFile
-from ninelives_control.transports.grpc import GrpcTransport
-from ninelives_control.transports.http import HttpTransport
+from ninelives_control.transports.grpc.transport import GrpcTransport
+from ninelives_control.transports.http.transport import HttpTransport
 from ninelives_control.transports.local import LocalClient
 from ninelives_control.transports.transport import Address
 from ninelives_grpc.errors import ConfigError
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from ninelives_control.identity import Role
-    from ninelives_control.jwt import Jwt, JwtVerifier
+    from ninelives_control.identity.identity import Role
+    from ninelives_control.identity.jwt import Jwt, JwtVerifier
     from ninelives_control.tls import Tls
     from ninelives_control.transports.transport import Transport
     from ninelives_grpc.flight_recorder import FlightRecorder
@@ -322,7 +322,7 @@ def _verifier(settings: Jwt | None) -> JwtVerifier | None:
     if settings is None:
         return None
     # A third of what the control plane takes to import, for those who have an identity provider.
-    from ninelives_control.jwt import JwtVerifier  # noqa: PLC0415
+    from ninelives_control.identity.jwt import JwtVerifier  # noqa: PLC0415
 
     return JwtVerifier(settings)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from ninelives_control.identity import Role
+    from ninelives_control.identity.identity import Role
 
 _PREFIXES = ("spiffe://", "CN=")
 

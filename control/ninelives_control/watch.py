@@ -18,7 +18,7 @@ from ninelives_control.model import Result
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
 
-    from ninelives_control.identity import Caller
+    from ninelives_control.identity.identity import Caller
     from ninelives_control.router import Dispatcher
     from ninelives_grpc.sinks.streaming import Subscription
 

@@ -6,11 +6,11 @@ import grpc
 import pytest
 
 from ninelives_control import ControlPlane
-from ninelives_control import tokens as token_file
-from ninelives_control.audit import AuditLog
+from ninelives_control.audit.log import AuditLog
 from ninelives_control.command import CommandTable
 from ninelives_control.commands import BUILT_IN
-from ninelives_control.identity import Role
+from ninelives_control.identity import tokens as token_file
+from ninelives_control.identity.identity import Role
 from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
 from ninelives_grpc import Bulkhead, CircuitBreaker, Retry, Stack, Timeout
 from tests.control.desk import Desk

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ninelives_control.authorization import Authorization
-from ninelives_control.facts import facts_of
-from ninelives_control.identity import Authenticator, Credentials
+from ninelives_control.authorization.authorization import Authorization
+from ninelives_control.authorization.facts import facts_of
+from ninelives_control.authorization.rules import DEFAULT_RULES
+from ninelives_control.identity.identity import Authenticator, Credentials
+from ninelives_control.identity.tokens import TokenFile
 from ninelives_control.router import Dispatcher
-from ninelives_control.rules import DEFAULT_RULES
-from ninelives_control.tokens import TokenFile
 from ninelives_grpc.observer.observer import Observer
 from ninelives_grpc.sinks import MemorySink, StreamingSink
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ninelives_control.audit import AuditLog, Entry
+    from ninelives_control.audit.log import AuditLog, Entry
     from ninelives_control.command import CommandTable
     from ninelives_grpc import Registry
 

@@ -11,7 +11,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ninelives_control.jwt import Jwt
+from ninelives_control.identity.jwt import Jwt
 
 if TYPE_CHECKING:
     from pathlib import Path

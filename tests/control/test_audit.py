@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ninelives_control.audit import Attempt, AuditFile, AuditLog
-from ninelives_control.canonical import canonical
-from ninelives_control.chain import START, Anchor, Flaw, Row, Status
+from ninelives_control.audit.canonical import canonical
+from ninelives_control.audit.chain import START, Anchor, Flaw, Row, Status
+from ninelives_control.audit.log import Attempt, AuditFile, AuditLog
 from ninelives_control.errors import AuditError
 from ninelives_grpc.errors import ConfigError
 
@@ -287,8 +287,8 @@ def test_several_threads_keep_one_chain(audit):
 WRITER = """
 import sys
 from pathlib import Path
-from ninelives_control.audit import Attempt, AuditLog
-from ninelives_control.chain import Status
+from ninelives_control.audit.log import Attempt, AuditLog
+from ninelives_control.audit.chain import Status
 sys.stdin.readline()
 log = AuditLog(Path(sys.argv[1]))
 for number in range(40):
@@ -317,8 +317,8 @@ def test_several_processes_keep_one_chain(audit_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ninelives_control.audit import Attempt, AuditLog
-from ninelives_control.chain import Status
+from ninelives_control.audit.log import Attempt, AuditLog
+from ninelives_control.audit.chain import Status
 log = AuditLog(Path(sys.argv[1]))
 log.append(Attempt(id="cut-short", transport="t", command="x", arguments="{}"), Status.INTENDED)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -420,7 +420,7 @@ def test_a_file_that_is_not_there_cannot_be_read(tmp_path):
 READER = """
 import os, sys
 from pathlib import Path
-from ninelives_control.audit import AuditFile
+from ninelives_control.audit.log import AuditFile
 if os.getuid() == 0:  # root could write everywhere
     os.setgid(65534)
     os.setuid(65534)

@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import Field, SecretStr
 
-from ninelives_control.audit import Attempt, AuditLog, EntryFilter, Outcome, changes_of
-from ninelives_control.canonical import canonical, canonical_arguments
-from ninelives_control.chain import Status
+from ninelives_control.audit.canonical import canonical, canonical_arguments
+from ninelives_control.audit.chain import Status
+from ninelives_control.audit.log import Attempt, AuditLog, EntryFilter, Outcome, changes_of
+from ninelives_control.audit.redaction import MASK
 from ninelives_control.command import Context, Effect, command
 from ninelives_control.errors import CommandError
-from ninelives_control.identity import Credentials
+from ninelives_control.identity.identity import Credentials
 from ninelives_control.model import Arguments
-from ninelives_control.redaction import MASK
 from ninelives_control.v1 import control_pb2 as pb
 from ninelives_grpc.errors import UnknownNameError
 from tests.control import added
@@ -112,7 +112,7 @@ def test_filters_let_through_what_fits_all_of_them(dated, wanted, numbers):
 
 
 def test_pages_go_on_where_the_one_before_ended(dated, monkeypatch):
-    monkeypatch.setattr("ninelives_control.audit._MOST_LOOKED_AT", 2)
+    monkeypatch.setattr("ninelives_control.audit.log._MOST_LOOKED_AT", 2)
     wanted, after, ids = EntryFilter(path="*/timeout/x"), 0, []
     while True:
         page = dated.page(after=after, limit=1, wanted=wanted)

@@ -8,12 +8,13 @@ from contextlib import closing
 
 import pytest
 
-from ninelives_control import ControlPlane, heads
-from ninelives_control.audit import Attempt, AuditFile, AuditLog
-from ninelives_control.chain import Anchor, Flaw, Status
+from ninelives_control import ControlPlane
+from ninelives_control.audit import heads
+from ninelives_control.audit.chain import Anchor, Flaw, Status
+from ninelives_control.audit.heads import HeadFile, Keeper, Kind, Signer
+from ninelives_control.audit.log import Attempt, AuditFile, AuditLog
+from ninelives_control.audit.verification import SignedRows, verify
 from ninelives_control.errors import AuditError
-from ninelives_control.heads import HeadFile, Keeper, Kind, Signer
-from ninelives_control.verification import SignedRows, verify
 from ninelives_grpc.errors import ConfigError
 
 PATH = "shop/retry/max_attempts"

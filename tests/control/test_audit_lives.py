@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ninelives_control import ControlPlane
-from ninelives_control.audit import Attempt, AuditFile, AuditLog
-from ninelives_control.chain import Status
-from ninelives_control.entries import Outcome
+from ninelives_control.audit.chain import Status
+from ninelives_control.audit.entries import Outcome
+from ninelives_control.audit.log import Attempt, AuditFile, AuditLog
 from ninelives_control.errors import AuditError, CommandError
 
 FIRST = Path(__file__).with_name("audit_version_1.sql")
@@ -30,8 +30,8 @@ def marks(path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ninelives_control.audit import Attempt, AuditLog
-from ninelives_control.chain import Status
+from ninelives_control.audit.log import Attempt, AuditLog
+from ninelives_control.audit.chain import Status
 log = AuditLog(Path(sys.argv[1]))
 about = {"transport": "t", "command": "set_parameter", "arguments": "{}", "identity": "ada"}
 log.append(Attempt(id="cut-short", **about), Status.INTENDED)

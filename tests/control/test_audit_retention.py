@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ninelives_control import heads, retention, verification
-from ninelives_control.audit import Attempt, AuditLog
-from ninelives_control.chain import Flaw, Status
+from ninelives_control.audit import heads, retention, verification
+from ninelives_control.audit.chain import Flaw, Status
+from ninelives_control.audit.exports import Export
+from ninelives_control.audit.log import Attempt, AuditLog
 from ninelives_control.cli.group import Exit, run
 from ninelives_control.errors import AuditError
-from ninelives_control.exports import Export
 
 DAY = timedelta(days=1)
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)

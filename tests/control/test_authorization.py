@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ninelives_control.authorization import Authorization
+from ninelives_control.authorization.authorization import Authorization
+from ninelives_control.authorization.decision import BY_DEFAULT, Facts, Request
+from ninelives_control.authorization.rules import DEFAULT_RULES, Rule, Verdict
 from ninelives_control.command import Effect, Proposal, Target
-from ninelives_control.decision import BY_DEFAULT, Facts, Request
-from ninelives_control.identity import Identity, Proof, Role
-from ninelives_control.rules import DEFAULT_RULES, Rule, Verdict
+from ninelives_control.identity.identity import Identity, Proof, Role
 from ninelives_grpc.errors import UnknownNameError
 
 DECLARED = {

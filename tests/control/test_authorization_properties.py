@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ninelives_control.authorization import Authorization
+from ninelives_control.authorization.authorization import Authorization
+from ninelives_control.authorization.decision import BY_DEFAULT, Facts, Request
+from ninelives_control.authorization.rules import Rule, Verdict
+from ninelives_control.authorization.schedule import Day
 from ninelives_control.command import Effect, Proposal, Target
-from ninelives_control.decision import BY_DEFAULT, Facts, Request
-from ninelives_control.identity import Identity, Proof, Role
-from ninelives_control.rules import Rule, Verdict
-from ninelives_control.schedule import Day
+from ninelives_control.identity.identity import Identity, Proof, Role
 
 DECLARED, PRESENT = 8.0, 16.0
 COMMANDS = ("set_parameter", "reset_circuit_breaker", "get_state")

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from ninelives_control.authorization.rules import DEFAULT_RULES, Rule, Verdict
 from ninelives_control.cli.group import Exit, run
 from ninelives_control.errors import Code, CommandError
-from ninelives_control.rules import DEFAULT_RULES, Rule, Verdict
 from tests.control.desk import Desk
 
 PATH = "shop/retry/max_attempts"

@@ -14,8 +14,8 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message_factory import GetMessageClass
 
 from ninelives_control import ControlPlane
-from ninelives_control import tokens as token_file
-from ninelives_control.transports.grpc_service import SERVICE
+from ninelives_control.identity import tokens as token_file
+from ninelives_control.transports.grpc.service import SERVICE
 from ninelives_control.v1 import control_pb2, exposition_pb2
 from ninelives_grpc import CircuitBreaker, Registry, Retry, Stack
 

@@ -5,16 +5,16 @@ import sys
 import pytest
 
 from ninelives_control import ControlPlane
-from ninelives_control.authorization import Authorization, authorization_of
-from ninelives_control.cedar import Cedar, read, schema
+from ninelives_control.authorization.authorization import Authorization, authorization_of
+from ninelives_control.authorization.cedar import Cedar, read, schema
+from ninelives_control.authorization.decision import BY_DEFAULT, Facts, Request
+from ninelives_control.authorization.rules import Rule, Verdict
 from ninelives_control.cli.group import Exit, run
 from ninelives_control.command import Effect, Proposal, Target
 from ninelives_control.commands import BUILT_IN
-from ninelives_control.decision import BY_DEFAULT, Facts, Request
 from ninelives_control.errors import CommandError
-from ninelives_control.identity import Identity, Proof, Role
-from ninelives_control.reload import Loaded
-from ninelives_control.rules import Rule, Verdict
+from ninelives_control.files import Loaded
+from ninelives_control.identity.identity import Identity, Proof, Role
 from ninelives_grpc.errors import ConfigError, MissingExtraError, UnknownNameError
 
 RULES = (
@@ -305,9 +305,11 @@ def test_a_control_plane_decides_by_policies_and_takes_new_ones(registry, shop, 
 
 
 def test_without_the_extra_the_pip_command_is_printed(path, monkeypatch, capsys):
-    for name in [name for name in sys.modules if name.startswith("ninelives_control.cedar")]:
+    for name in [
+        name for name in sys.modules if name.startswith("ninelives_control.authorization.cedar")
+    ]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr("ninelives_control.cedar")
+    monkeypatch.delattr("ninelives_control.authorization.cedar")
     monkeypatch.setitem(sys.modules, "cedarpy", None)
 
     with pytest.raises(MissingExtraError, match=r'pip install "ninelives-grpc\[cedar\]"'):

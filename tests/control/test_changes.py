@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from ninelives_control import ControlPlane
-from ninelives_control.audit import AuditLog
+from ninelives_control.audit.log import AuditLog
+from ninelives_control.changes.store import ParameterStore
 from ninelives_control.errors import Code, CommandError
-from ninelives_control.parameter_store import ParameterStore
 from ninelives_grpc import CircuitBreaker, Registry, Retry, Stack, Timeout
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.testing import VirtualClock

@@ -12,12 +12,12 @@ import click
 import grpc
 import pytest
 
-from ninelives_control.audit import Attempt
-from ninelives_control.chain import Status
+from ninelives_control.audit.chain import Status
+from ninelives_control.audit.log import Attempt
 from ninelives_control.cli import group, main, show
 from ninelives_control.cli.group import DEBUG, Exit, run
 from ninelives_control.cli.values import VALUE
-from ninelives_control.tokens import TokenFile, read
+from ninelives_control.identity.tokens import TokenFile, read
 from tests.control import added
 
 PATH = "shop/retry/max_attempts"

@@ -7,7 +7,7 @@ import pytest
 
 from ninelives_control.commands.events import event_of
 from ninelives_control.errors import Code, CommandError
-from ninelives_control.identity import Role
+from ninelives_control.identity.identity import Role
 from ninelives_grpc import (
     Bulkhead,
     CircuitBreaker,

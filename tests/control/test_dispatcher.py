@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ninelives_control.audit import AuditLog
-from ninelives_control.entries import Outcome
+from ninelives_control.audit.entries import Outcome
+from ninelives_control.audit.log import AuditLog
+from ninelives_control.authorization.rules import DEFAULT_RULES, Rule, Verdict
 from ninelives_control.errors import Code, CommandError
-from ninelives_control.identity import APPLICATION, Credentials, Identity, Proof, Role
-from ninelives_control.rules import DEFAULT_RULES, Rule, Verdict
+from ninelives_control.identity.identity import APPLICATION, Credentials, Identity, Proof, Role
 from tests.control import added
 from tests.control.desk import Desk, arguments_of
 

@@ -10,8 +10,8 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc_status import rpc_status
 
 from ninelives_control.errors import Code, CommandError
-from ninelives_control.identity import Credentials
-from ninelives_control.transports.grpc_errors import CODES, DOMAIN
+from ninelives_control.identity.identity import Credentials
+from ninelives_control.transports.grpc.errors import CODES, DOMAIN
 from ninelives_control.v1 import control_pb2 as pb
 from tests.control import added
 

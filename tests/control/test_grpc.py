@@ -16,7 +16,7 @@ from pydantic import Field
 from ninelives_control import ControlPlane
 from ninelives_control.command import Context, Effect
 from ninelives_control.model import Arguments, Result
-from ninelives_control.transports.grpc_service import _from_here
+from ninelives_control.transports.grpc.service import _from_here
 from ninelives_control.v1 import control_pb2 as pb
 from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
 from ninelives_grpc import Retry, Stack

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from ninelives_control import tokens as token_file
 from ninelives_control.errors import Code, CommandError
-from ninelives_control.identity import (
+from ninelives_control.identity import tokens as token_file
+from ninelives_control.identity.identity import (
     APPLICATION,
     Authenticator,
     Credentials,
@@ -16,7 +16,7 @@ from ninelives_control.identity import (
     bearer,
     is_loopback,
 )
-from ninelives_control.tokens import TokenFile
+from ninelives_control.identity.tokens import TokenFile
 from ninelives_grpc.errors import ConfigError, UnknownNameError
 
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from ninelives_control import Code, CommandError, JsonLines
 from ninelives_control.cli.group import Exit
-from ninelives_control.transports import lines_bridge
-from ninelives_control.transports.connection import Connection
-from ninelives_control.transports.lines_session import LONGEST, Session
+from ninelives_control.transports.grpc.connection import Connection
+from ninelives_control.transports.lines import bridge as lines_bridge
+from ninelives_control.transports.lines.session import LONGEST, Session
 from tests.control import added
 from tests.waiting import until
 

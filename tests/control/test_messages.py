@@ -15,8 +15,8 @@ from pydantic import BaseModel
 
 from ninelives_control.commands import BUILT_IN
 from ninelives_control.model import ParameterValue
-from ninelives_control.transports import messages
-from ninelives_control.transports.grpc_service import SERVICE
+from ninelives_control.transports.grpc import messages
+from ninelives_control.transports.grpc.service import SERVICE
 from ninelives_control.v1 import control_pb2 as pb
 from ninelives_control.watch import watch
 

@@ -10,10 +10,10 @@ import pytest
 
 import ninelives_control
 from ninelives_control import AddressError, CommandError, ControlPlane, server
-from ninelives_control import tokens as token_file
-from ninelives_control.audit import AuditFile
+from ninelives_control.audit.log import AuditFile
 from ninelives_control.errors import Code
-from ninelives_control.identity import Role
+from ninelives_control.identity import tokens as token_file
+from ninelives_control.identity.identity import Role
 from ninelives_control.transports.transport import ensure_free
 from ninelives_control.v1 import control_pb2 as pb
 from ninelives_control.v1.control_pb2_grpc import ControlServiceStub

@@ -7,7 +7,7 @@ import pytest
 
 from ninelives_control.cli.connection import connection_options
 from ninelives_control.cli.group import Exit, ninelives, run
-from ninelives_control.transports.connection import Connection
+from ninelives_control.transports.grpc.connection import Connection
 
 CONFIG = """
 default_profile = "test"

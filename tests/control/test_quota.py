@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from ninelives_control.quota import Quota
+from ninelives_control.authorization.quota import Quota
 
 KEY = ("agent", "few")
 

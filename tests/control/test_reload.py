@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ninelives_control import ControlPlane
+from ninelives_control.authorization.rules import load
 from ninelives_control.errors import CommandError
-from ninelives_control.identity import Identity, Proof, Role
-from ninelives_control.reload import ReloadedFile
-from ninelives_control.rules import load
+from ninelives_control.files import Reloaded
+from ninelives_control.identity.identity import Identity, Proof, Role
 from ninelives_grpc.errors import ConfigError
 
 PATH = "shop/retry/max_attempts"
@@ -32,8 +32,8 @@ def path(tmp_path):
 
 @pytest.fixture
 def ids(path):
-    file = ReloadedFile(path, load)
-    return lambda: [rule.id for rule in file.current().value]
+    file = Reloaded([path], lambda: load(path))
+    return lambda: [rule.id for rule in file.loaded().value]
 
 
 def test_a_changed_file_is_taken(path, ids):
@@ -56,23 +56,23 @@ def test_a_file_written_in_its_place_with_the_same_size_and_time_is_taken(path, 
 def test_a_file_that_stays_is_not_read_again(path):
     reads = []
     os.utime(path, (1.0, 1.0))
-    file = ReloadedFile(path, lambda at: reads.append(at) or load(at))
+    file = Reloaded([path], lambda: reads.append(path) or load(path))
 
     for _ in range(5):
-        file.current()
+        file.loaded()
 
     assert len(reads) == 1
 
 
 @pytest.mark.parametrize("text", ["[[rules", "rule = []", None])
 def test_a_broken_file_leaves_what_was_before_and_is_logged_once(path, caplog, text):
-    file = ReloadedFile(path, load)
+    file = Reloaded([path], lambda: load(path))
     if text is None:
         path.unlink()
     else:
         path.write_text(text, encoding="utf-8")
 
-    seen = [file.current() for _ in range(3)]
+    seen = [file.loaded() for _ in range(3)]
 
     assert {loaded.value[0].id for loaded in seen} == {"first"}
     assert {str(path) in loaded.problem for loaded in seen} == {True}
@@ -103,17 +103,17 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(path):
         return found
 
     put("first")
-    file = ReloadedFile(path, read)
+    file = Reloaded([path], lambda: read(path))
     put("second")
 
-    assert file.current().value[0].id == "later"
+    assert file.loaded().value[0].id == "later"
 
 
 def test_a_file_that_is_broken_from_the_start_is_an_error(path):
     path.write_text("[[rules", encoding="utf-8")
 
     with pytest.raises(ConfigError, match="is not TOML"):
-        ReloadedFile(path, load)
+        Reloaded([path], lambda: load(path))
 
 
 def test_threads_see_one_version_or_the_other(path):
@@ -121,12 +121,12 @@ def test_threads_see_one_version_or_the_other(path):
         return "".join(RULE.format(f"{name}-{number}") for number in range(20))
 
     replace(path, version("a"))
-    file = ReloadedFile(path, load)
+    file = Reloaded([path], lambda: load(path))
 
     def look(number):
         if number % 25 == 0:
             replace(path, version("ab"[number % 2]))
-        return {rule.id.partition("-")[0] for rule in file.current().value}
+        return {rule.id.partition("-")[0] for rule in file.loaded().value}
 
     with ThreadPoolExecutor(4) as pool:
         seen = list(pool.map(look, range(100)))

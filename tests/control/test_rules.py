@@ -1,9 +1,9 @@
 import pytest
 
-from ninelives_control import rules
+from ninelives_control.authorization import rules
+from ninelives_control.authorization.rules import DEFAULT_RULES, Rule, Verdict, load
 from ninelives_control.command import Effect
-from ninelives_control.identity import Role
-from ninelives_control.rules import DEFAULT_RULES, Rule, Verdict, load
+from ninelives_control.identity.identity import Role
 from ninelives_grpc.errors import ConfigError
 
 GOOD = """

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ninelives_control.schedule import Day, schedule_of
+from ninelives_control.authorization.schedule import Day, schedule_of
 
 
 def at(text):

@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from ninelives_control import tokens as token_file
 from ninelives_control import watch as watches
 from ninelives_control.errors import Code, CommandError
-from ninelives_control.identity import APPLICATION, Credentials
+from ninelives_control.identity import tokens as token_file
+from ninelives_control.identity.identity import APPLICATION, Credentials
 from ninelives_control.router import MAX_WATCHES
 from ninelives_grpc import Retry, Stack
 from ninelives_grpc.testing import VirtualClock

@@ -14,10 +14,10 @@ import sys
 
 import pytest
 
-from ninelives_control import tokens as token_file
-from ninelives_control.audit import AuditFile
-from ninelives_control.chain import Status
-from ninelives_control.identity import Role
+from ninelives_control.audit.chain import Status
+from ninelives_control.audit.log import AuditFile
+from ninelives_control.identity import tokens as token_file
+from ninelives_control.identity.identity import Role
 from tests.crash import killed
 from tests.crash.crowd import Crowd, OverGrpc, Ports
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from ninelives_control import ControlPlane
-from ninelives_control import tokens as token_file
-from ninelives_control.identity import Role
-from ninelives_control.transports import http_server
+from ninelives_control.identity import tokens as token_file
+from ninelives_control.identity.identity import Role
+from ninelives_control.transports.http import server as http_server
 from ninelives_grpc import Bulkhead, CircuitBreaker, Retry, Stack, Timeout
 from tests.web.graphql_asker import Asker
 

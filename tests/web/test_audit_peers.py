@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ninelives_control.transports.http_guard import caller_of
+from ninelives_control.transports.http.guard import caller_of
 from tests.web.http_asker import JSON, fetch, post
 from tests.web.websocket_asker import receive, send, websocket
 

@@ -24,11 +24,11 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
 from ninelives_control import ControlPlane
-from ninelives_control import tokens as token_file
 from ninelives_control.command import Effect
 from ninelives_control.commands import BUILT_IN
-from ninelives_control.transports import messages
-from ninelives_control.transports.mcp_tools import ERROR_SCHEMA
+from ninelives_control.identity import tokens as token_file
+from ninelives_control.transports.grpc import messages
+from ninelives_control.transports.mcp.tools import ERROR_SCHEMA
 from ninelives_control.watch import watch
 from ninelives_grpc import Registry
 from tests.control.test_messages import METHODS, TYPED, arms, method_of

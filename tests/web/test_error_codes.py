@@ -16,8 +16,8 @@ from pydantic.alias_generators import to_camel
 
 from ninelives_control.cli.group import run
 from ninelives_control.errors import Code, CommandError
-from ninelives_control.identity import Credentials
-from ninelives_control.transports.grpc_errors import told as told_over_grpc
+from ninelives_control.identity.identity import Credentials
+from ninelives_control.transports.grpc.errors import told as told_over_grpc
 from ninelives_control.v1 import control_pb2 as pb
 from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
 from tests.control import added

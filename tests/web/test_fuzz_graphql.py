@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hypothesis_graphql import Mode, from_schema, nodes
 
 from ninelives_control import ControlPlane
-from ninelives_control import tokens as token_file
 from ninelives_control.errors import Code
+from ninelives_control.identity import tokens as token_file
 from ninelives_grpc import CircuitBreaker, Registry, Retry, Stack
 from tests.web.http_asker import post
 from tests.web.test_graphql_schema import GOLDEN

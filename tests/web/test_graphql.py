@@ -4,9 +4,9 @@ import pytest
 from gql import gql
 
 from ninelives_control import ControlPlane
+from ninelives_control.audit.entries import Outcome
 from ninelives_control.command import Effect
 from ninelives_control.commands import BUILT_IN
-from ninelives_control.entries import Outcome
 from ninelives_grpc import Bulkhead, CircuitBreaker, Retry, Stack, Timeout
 from ninelives_grpc.events import Severity
 from ninelives_grpc.policies.circuit_breaker import Mode

@@ -13,7 +13,7 @@ from gql.transport.exceptions import TransportQueryError
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
-from ninelives_control import tokens as token_file
+from ninelives_control.identity import tokens as token_file
 from ninelives_grpc import Retry, Stack
 from tests.web.graphql_asker import session
 from tests.web.http_asker import fetch, received_until, stream

@@ -6,11 +6,11 @@ import pytest
 from pydantic.alias_generators import to_camel
 
 from ninelives_control import ControlPlane
-from ninelives_control import tokens as token_file
-from ninelives_control.chain import Status
+from ninelives_control.audit.chain import Status
 from ninelives_control.command import Effect
 from ninelives_control.errors import Code
-from ninelives_control.identity import Role
+from ninelives_control.identity import tokens as token_file
+from ninelives_control.identity.identity import Role
 from ninelives_grpc import Bulkhead, CircuitBreaker, Registry, Retry, Stack, Timeout
 from tests.control import added
 from tests.control.test_golden import TABLE, everything

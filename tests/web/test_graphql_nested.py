@@ -3,7 +3,7 @@
 import pytest
 
 from ninelives_control import ControlPlane
-from ninelives_control.transports import graphql_nested
+from ninelives_control.transports.graphql import nested as graphql_nested
 from ninelives_grpc import Stack, Timeout
 from tests.web.graphql_asker import Asker
 

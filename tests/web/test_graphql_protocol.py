@@ -5,7 +5,7 @@ import json
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from ninelives_control.transports.http_server import LARGEST_MESSAGE
+from ninelives_control.transports.http.server import LARGEST_MESSAGE
 from tests.web.websocket_asker import begin, receive, send, subscribed, websocket
 
 WATCH = "subscription { events { dropped } }"

@@ -5,7 +5,7 @@ import pytest
 from gql import gql
 from graphql import build_schema, lexicographic_sort_schema, print_schema
 
-from ninelives_control.transports.graphql_schema import schema_for
+from ninelives_control.transports.graphql.schema import schema_for
 
 GOLDEN = Path(__file__).with_name("schema.graphql")
 

@@ -9,8 +9,8 @@ from contextlib import ExitStack, closing
 import pytest
 
 from ninelives_control import AddressError, ControlPlane
-from ninelives_control.transports.http_app import HttpApp
-from ninelives_control.transports.http_server import LARGEST_MESSAGE
+from ninelives_control.transports.http.app import HttpApp
+from ninelives_control.transports.http.server import LARGEST_MESSAGE
 from ninelives_grpc.errors import ConfigError
 from tests.control.added import blocking
 from tests.web.http_asker import JSON, connected, fetch, post, received_until, stream

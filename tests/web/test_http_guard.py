@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from ninelives_control import ControlPlane
-from ninelives_control.transports.http_guard import caller_of
+from ninelives_control.transports.http.guard import caller_of
 from ninelives_grpc import Registry, Retry, Stack
 from tests.web.http_asker import JSON, fetch, post
 

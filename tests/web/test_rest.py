@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from ninelives_control.errors import Code
-from ninelives_control.transports.http_guard import STATUSES
+from ninelives_control.transports.http.guard import STATUSES
 from tests.control import added
 from tests.control.test_golden import TABLE
 from tests.web.http_asker import JSON, connected, fetch, received_until

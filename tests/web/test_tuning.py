@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from ninelives_control import ControlPlane
-    from ninelives_control.audit import Entry
+    from ninelives_control.audit.log import Entry
 
 CALLS = 100
 PATIENCE = 20.0

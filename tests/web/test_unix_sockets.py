@@ -12,7 +12,7 @@ import pytest
 from websockets.sync.client import unix_connect
 
 from ninelives_control import AddressError, ControlPlane, Role, Tls
-from ninelives_control.audit import AuditFile
+from ninelives_control.audit.log import AuditFile
 from ninelives_control.v1 import control_pb2 as pb
 from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
 from ninelives_grpc.errors import ConfigError

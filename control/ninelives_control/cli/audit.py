@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ninelives_control import verification
-from ninelives_control.audit import AuditFile, AuditLog, EntryFilter, Outcome, changes_of
-from ninelives_control.chain import Anchor
+from ninelives_control.audit import verification
+from ninelives_control.audit.chain import Anchor
+from ninelives_control.audit.exports import Export, line_of
+from ninelives_control.audit.log import AuditFile, AuditLog, EntryFilter, Outcome, changes_of
 from ninelives_control.cli.group import Exit, Failure
 from ninelives_control.cli.show import Form, form_option, show_table
 from ninelives_control.errors import AuditError
-from ninelives_control.exports import Export, line_of
 from ninelives_grpc.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ninelives_control.audit import Entry
-    from ninelives_control.chain import Verification
-    from ninelives_control.verification import SignedRows
+    from ninelives_control.audit.chain import Verification
+    from ninelives_control.audit.log import Entry
+    from ninelives_control.audit.verification import SignedRows
 
 _COLUMNS = ("seq", "time", "identity", "command", "status", "old", "new", "reason", "arguments")
 _SQLITE = b"SQLite format 3\0"
@@ -91,7 +91,7 @@ def cli() -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def make_key(file: Path) -> None:
     """Make a key to sign audits with, FILE, and the one to verify them with, FILE.pub."""
-    from ninelives_control import heads  # noqa: PLC0415 - it takes a while to import
+    from ninelives_control.audit import heads  # noqa: PLC0415 - it takes a while to import
 
     try:
         public = heads.make_key(file)
@@ -219,7 +219,7 @@ def prune(
 
     The control plane may be running meanwhile.
     """
-    from ninelives_control import heads, retention  # noqa: PLC0415 - it takes a while to import
+    from ninelives_control.audit import heads, retention  # noqa: PLC0415 - takes a while to import
 
     if signing_key is None and heads.beside(file).exists():
         msg = f"the ends of {file} are signed: give the key by --signing-key"
@@ -268,7 +268,7 @@ def _signed(last: Path, keys: Sequence[Path], given: Path | None) -> SignedRows 
         if given is not None:
             raise ConfigError("is of use with --public-key only", path="--heads")
         return None
-    from ninelives_control import heads  # noqa: PLC0415 - it takes a while to import
+    from ninelives_control.audit import heads  # noqa: PLC0415 - it takes a while to import
 
     file = given or heads.beside(last)
     found = heads.read(file, [heads.public_key(key) for key in keys])

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ninelives_control.authorization import authorization_of
+from ninelives_control.authorization.authorization import authorization_of
+from ninelives_control.authorization.decision import Facts, Request
 from ninelives_control.cli.group import Exit, Failure
 from ninelives_control.cli.show import Form, form_option, show, show_table
 from ninelives_control.cli.values import VALUE
 from ninelives_control.command import CommandTable, Effect, Proposal, Target
 from ninelives_control.commands import BUILT_IN
 from ninelives_control.commands.authorization import explained_of
-from ninelives_control.decision import Facts, Request
 from ninelives_control.errors import CommandError
-from ninelives_control.identity import Identity, Proof, Role
+from ninelives_control.identity.identity import Identity, Proof, Role
 from ninelives_grpc.errors import ConfigError, MissingExtraError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _print_schema(context: click.Context, _: click.Parameter, asked: object) -> 
     if not asked:
         return
     try:
-        from ninelives_control.cedar import schema  # noqa: PLC0415 - may not be installed
+        from ninelives_control.authorization.cedar import schema  # noqa: PLC0415 - may not be installed
     except MissingExtraError as error:
         raise Failure(str(error), Exit.FAILED) from None
     click.echo(schema(BUILT_IN), nl=False)

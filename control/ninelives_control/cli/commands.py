@@ -12,7 +12,7 @@ from ninelives_control.cli.show import Form, form_option, show, show_table
 from ninelives_control.model import MAX_PAGE
 
 if TYPE_CHECKING:
-    from ninelives_control.transports.connection import Connection
+    from ninelives_control.transports.grpc.connection import Connection
 
 _COLUMNS = ("name", "effect", "allowed", "summary")
 

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from ninelives_control.cli.group import Exit, Failure
 from ninelives_control.cli.profiles import config_path, read
-from ninelives_control.transports.connection import Connection
+from ninelives_control.transports.grpc.connection import Connection
 from ninelives_grpc.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:

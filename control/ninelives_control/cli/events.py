@@ -13,7 +13,7 @@ from ninelives_control.cli.connection import connection_options
 from ninelives_control.cli.group import Exit, Failure
 from ninelives_control.cli.remote import execute, failure
 from ninelives_control.cli.show import Form, form_option
-from ninelives_control.transports.messages import values_of
+from ninelives_control.transports.grpc.messages import values_of
 from ninelives_control.v1.control_pb2 import WatchRequest
 from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
 from ninelives_grpc.events import Severity
@@ -21,7 +21,7 @@ from ninelives_grpc.events import Severity
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ninelives_control.transports.connection import Connection
+    from ninelives_control.transports.grpc.connection import Connection
 
 _COLORS = {"debug": "bright_black", "warning": "yellow", "error": "red"}
 

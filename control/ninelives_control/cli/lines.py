@@ -13,7 +13,7 @@ from ninelives_control.cli.connection import connection_options
 from ninelives_control.cli.group import Exit
 
 if TYPE_CHECKING:
-    from ninelives_control.transports.connection import Connection
+    from ninelives_control.transports.grpc.connection import Connection
 
 _HELP = """Run commands that come as lines of JSON, and answer each by a line, in order.
 
@@ -32,7 +32,7 @@ the same id, or the input ends. What is wrong with a line is its answer; the res
 @connection_options
 def cli(connection: Connection) -> int:
     """Run commands that come as lines of JSON."""
-    from ninelives_control.transports.lines_bridge import serve  # noqa: PLC0415 - slow to import
+    from ninelives_control.transports.lines.bridge import serve  # noqa: PLC0415 - slow to import
 
     lines = _Lines(sys.stdin.buffer)
     before = signal.signal(signal.SIGINT, lines.interrupt)

@@ -11,7 +11,7 @@ import click
 from ninelives_control.cli.connection import connection_options
 
 if TYPE_CHECKING:
-    from ninelives_control.transports.connection import Connection
+    from ninelives_control.transports.grpc.connection import Connection
 
 
 @click.command("mcp")
@@ -23,7 +23,7 @@ def cli(connection: Connection) -> None:
 
     {"command": "ninelives", "args": ["mcp"], "env": {"NINELIVES_TOKEN": "..."}}
     """
-    from ninelives_control.transports.mcp_bridge import serve  # noqa: PLC0415 - slow to import
+    from ninelives_control.transports.mcp.bridge import serve  # noqa: PLC0415 - slow to import
 
     # Nothing interrupts the thread that reads standard input: Ctrl-C would wait for its end.
     signal.signal(signal.SIGINT, signal.SIG_DFL)

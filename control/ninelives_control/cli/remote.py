@@ -8,15 +8,15 @@ import grpc
 
 from ninelives_control.cli.group import Exit, Failure
 from ninelives_control.errors import Code
-from ninelives_control.transports.grpc_errors import told
-from ninelives_control.transports.messages import plain_struct, put_struct
+from ninelives_control.transports.grpc.errors import told
+from ninelives_control.transports.grpc.messages import plain_struct, put_struct
 from ninelives_control.v1.control_pb2 import ExecuteRequest
 from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ninelives_control.transports.connection import Connection
+    from ninelives_control.transports.grpc.connection import Connection
 
 EXITS = {
     Code.INVALID_ARGUMENT: Exit.INVALID,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ninelives_control import tokens
 from ninelives_control.cli.group import Exit, Failure
 from ninelives_control.cli.show import show_table
-from ninelives_control.identity import Role
+from ninelives_control.identity import tokens
+from ninelives_control.identity.identity import Role
 from ninelives_grpc.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:

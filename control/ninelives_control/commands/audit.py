@@ -6,10 +6,10 @@ from datetime import datetime
 
 from pydantic import Field
 
-from ninelives_control.canonical import canonical
+from ninelives_control.audit.canonical import canonical
+from ninelives_control.audit.entries import Entry, EntryFilter, Outcome, changes_of
 from ninelives_control.command import Context, Effect, command
 from ninelives_control.commands.events import Moment
-from ninelives_control.entries import Entry, EntryFilter, Outcome, changes_of
 from ninelives_control.errors import AuditError, Code, CommandError, shortened
 from ninelives_control.model import MAX_PAGE, MAX_TEXT, Arguments, ParameterValue, Result, Text
 

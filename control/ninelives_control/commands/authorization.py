@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from ninelives_control.authorization.decision import Request, RuleOutcome
 from ninelives_control.command import Context, Effect, Proposal, Target, command
-from ninelives_control.decision import Request, RuleOutcome
 from ninelives_control.errors import Code, CommandError
-from ninelives_control.identity import Role
+from ninelives_control.identity.identity import Role
 from ninelives_control.model import Arguments, ParameterValue, Result, Text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ninelives_control.decision import Explanation
-    from ninelives_control.identity import Identity
+    from ninelives_control.authorization.decision import Explanation
+    from ninelives_control.identity.identity import Identity
 
 _MAY_ASK_ABOUT_OTHERS = (Role.OPERATOR, Role.ADMIN)
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from pydantic import Field
 
+from ninelives_control.audit.entries import changes_of
 from ninelives_control.command import Context, Effect, Proposal, command
 from ninelives_control.commands.findings import Finding, findings_of, moment, order_of
-from ninelives_control.entries import changes_of
 from ninelives_control.errors import Code, CommandError
 from ninelives_control.model import (
     Arguments,
@@ -26,8 +26,8 @@ from ninelives_control.paths import ANYWHERE, matches
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ninelives_control.changes import Made
-    from ninelives_control.entries import ValueChange
+    from ninelives_control.audit.entries import ValueChange
+    from ninelives_control.changes.changes import Made
 
 MAX_CHANGES = 1000
 """Parameters that can be changed at once."""

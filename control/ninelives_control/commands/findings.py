@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from ninelives_control.changes import Order
+from ninelives_control.changes.changes import Order
 from ninelives_control.model import Result
 from ninelives_grpc.clock import rfc3339
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from ninelives_control.changes import Made
+    from ninelives_control.changes.changes import Made
     from ninelives_control.command import Context
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ninelives_control import tokens
 from ninelives_control.demo.operator import Operator
 from ninelives_control.demo.sampler import Sampler
 from ninelives_control.demo.screen import LineScreen, LiveScreen
 from ninelives_control.demo.story import RATE, Story
 from ninelives_control.demo.world import World
-from ninelives_control.identity import Role
+from ninelives_control.identity import tokens
+from ninelives_control.identity.identity import Role
 from ninelives_control.server import ControlPlane
 
 if TYPE_CHECKING:

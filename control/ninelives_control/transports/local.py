@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from ninelives_control.identity import APPLICATION
+from ninelives_control.identity.identity import APPLICATION
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from ninelives_control.identity import Identity
+    from ninelives_control.identity.identity import Identity
     from ninelives_control.router import Dispatcher
 
 NAME = "local"

@@ -18,8 +18,8 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
-from ninelives_control.transports.connection import Connection
-from ninelives_control.transports.mcp_bridge import serve
+from ninelives_control.transports.grpc.connection import Connection
+from ninelives_control.transports.mcp.bridge import serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -8,7 +8,7 @@ import pytest
 from mcp.shared.exceptions import MCPError
 
 from ninelives_control import ControlPlane
-from ninelives_control.audit import AuditFile
+from ninelives_control.audit.log import AuditFile
 
 from .clients import answered, over_pipes, told
 

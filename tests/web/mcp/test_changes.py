@@ -9,8 +9,9 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import InitializedNotification
 
 from ninelives_control import ControlPlane
-from ninelives_control import tokens as token_file
-from ninelives_control.transports import mcp_bridge, mcp_changes
+from ninelives_control.identity import tokens as token_file
+from ninelives_control.transports.mcp import bridge as mcp_bridge
+from ninelives_control.transports.mcp import changes as mcp_changes
 from ninelives_grpc import CircuitBreaker, Retry, Stack
 from tests.control import added
 

@@ -14,8 +14,8 @@ from mcp_types import (
     InputRequiredResult,
 )
 
-from ninelives_control import tokens as token_file
-from ninelives_control.transports import mcp_confirm
+from ninelives_control.identity import tokens as token_file
+from ninelives_control.transports.mcp import confirm as mcp_confirm
 from tests.control import added
 
 from .clients import answered, over_http, told

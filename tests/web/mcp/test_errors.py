@@ -7,9 +7,9 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, INVALID_REQUEST
 
 from ninelives_control import ControlPlane
-from ninelives_control import tokens as token_file
 from ninelives_control.errors import Code, CommandError
-from ninelives_control.identity import Credentials, Role
+from ninelives_control.identity import tokens as token_file
+from ninelives_control.identity.identity import Credentials, Role
 from ninelives_grpc import Bulkhead, CircuitBreaker, Registry, Retry, Stack, Timeout
 from tests.control import added
 from tests.control.test_golden import PATH, TABLE, everything

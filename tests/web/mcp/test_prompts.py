@@ -7,8 +7,8 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 
 from ninelives_control.commands import BUILT_IN
-from ninelives_control.transports.mcp_resources import place_of
-from ninelives_control.transports.mcp_watch import TOOL
+from ninelives_control.transports.mcp.resources import place_of
+from ninelives_control.transports.mcp.watch import TOOL
 
 PLAN = {"path": "shop/retry/max_attempts", "goal": "fewer errors {at night}"}
 WRONG = (

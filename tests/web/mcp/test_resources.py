@@ -7,7 +7,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, INVALID_REQUEST
 
 from ninelives_control import ControlPlane
-from ninelives_control.transports import mcp_resources
+from ninelives_control.transports.mcp import resources as mcp_resources
 from ninelives_grpc import Retry, Stack
 
 from .clients import MODERN

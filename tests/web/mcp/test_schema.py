@@ -3,8 +3,8 @@ import json
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, Field
 
-from ninelives_control.transports.mcp_schema import inlined
-from ninelives_control.transports.mcp_tools import tool_of
+from ninelives_control.transports.mcp.schema import inlined
+from ninelives_control.transports.mcp.tools import tool_of
 
 
 class Leaf(BaseModel):

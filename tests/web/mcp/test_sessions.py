@@ -4,8 +4,8 @@ import httpx2
 import pytest
 
 from ninelives_control import ControlPlane
-from ninelives_control import tokens as token_file
-from ninelives_control.transports import mcp_http
+from ninelives_control.identity import tokens as token_file
+from ninelives_control.transports.mcp import endpoint as mcp_http
 
 from .clients import LEGACY, PATIENCE
 

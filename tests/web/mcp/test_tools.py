@@ -6,7 +6,7 @@ from pydantic import Field
 
 from ninelives_control.command import Context, Effect
 from ninelives_control.model import Arguments, Result
-from ninelives_control.transports.mcp_watch import TOOL, WatchFor
+from ninelives_control.transports.mcp.watch import TOOL, WatchFor
 from tests.control import added
 
 from .clients import MODES, answered, told

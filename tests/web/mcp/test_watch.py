@@ -6,7 +6,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from mcp.shared.exceptions import MCPError
 
-from ninelives_control.transports import mcp_watch
+from ninelives_control.transports.mcp import watch as mcp_watch
 
 from .clients import answered, told
 

@@ -1,0 +1,1 @@
+"""Changes of parameters: together, for a time, once, and kept."""

@@ -1,0 +1,1 @@
+"""The HTTP server that REST, GraphQL, MCP and metrics share."""

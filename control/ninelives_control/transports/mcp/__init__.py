@@ -1,0 +1,1 @@
+"""Commands as MCP tools, and state as resources."""
