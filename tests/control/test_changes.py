@@ -9,7 +9,7 @@ import pytest
 from ninelives_control import ControlPlane
 from ninelives_control.audit.log import AuditLog
 from ninelives_control.changes.store import ParameterStore
-from ninelives_control.errors import Code, CommandError
+from ninelives_control.errors import AuditError, Code, CommandError
 from ninelives_grpc import CircuitBreaker, Registry, Retry, Stack, Timeout
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.testing import VirtualClock
@@ -267,10 +267,10 @@ class TestLeases:
 
         def broken(*_arguments, **_more):
             tried.set()
-            raise sqlite3.OperationalError("disk is full")
+            raise AuditError("disk is full")
 
         with monkeypatch.context() as patched:
-            patched.setattr(AuditLog, "_write", broken)
+            patched.setattr(AuditLog, "append", broken)
             clock.advance(61)
             assert tried.wait(10)
             desk.dispatcher.changes.leases._worker.submit(lambda: None).result(10)

@@ -208,7 +208,7 @@ def tokens_path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def token(tokens_path):
-    return token_file.add(tokens_path, "admin", "admin")
+    return token_file.create(tokens_path, "admin", "admin")
 
 
 @pytest.fixture(scope="module")
