@@ -51,6 +51,7 @@ class Reloaded(Generic[T]):
         self._paths = tuple(paths)
         self._load = load
         self._lock = threading.Lock()
+        self._said: list[bytes | None] = []
         self._seen, value = self._fresh()
         self._loaded = Loaded(value=value)
 
