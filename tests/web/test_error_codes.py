@@ -1,19 +1,22 @@
 """What each code is on each transport: one table, and one cause for each that a client can meet."""
 
 import asyncio
+import io
 import json
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import grpc
 import pytest
 from google.protobuf.json_format import ParseDict
 from grpc import StatusCode
 from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_PARAMS, INVALID_REQUEST
+from mcp_types import INVALID_PARAMS
 from pydantic.alias_generators import to_camel
 
+from ninelives_control import JsonLines
 from ninelives_control.cli.group import run
 from ninelives_control.errors import Code, CommandError
 from ninelives_control.identity.identity import Credentials
@@ -38,7 +41,8 @@ class Row:
     Attributes:
         grpc: The status over gRPC.
         http: The status over REST.
-        mcp: How it comes over MCP: as a result, or as an error of the protocol with a number.
+        mcp: How it comes over MCP: as a result, as an error of the protocol with a number, or as a
+            status of HTTP, as nobody may begin who is not known.
         exit: How `ninelives` ends.
         command: What meets it, with its arguments, for somebody with the token of a role.
     """
@@ -70,7 +74,7 @@ GOLDEN = {
     Code.UNAUTHENTICATED: Row(
         StatusCode.UNAUTHENTICATED,
         401,
-        INVALID_REQUEST,
+        HTTPStatus.UNAUTHORIZED,
         4,
         SET,
         {"path": PATH, "value": 5},
@@ -124,6 +128,7 @@ def test_a_code_on_every_transport(code, plane, tokens, audit_path, shop, capsys
         over_rest(code, row, plane, token),
         over_graphql(code, row, plane, token),
         asyncio.run(over_mcp(code, row, plane, token)),
+        on_a_line(code, row, plane, token),
         on_the_command_line(row, plane, token, capsys),
     }
 
@@ -175,6 +180,11 @@ def over_graphql(code, row, plane, token):
 
 
 async def over_mcp(code, row, plane, token):
+    if isinstance(row.mcp, HTTPStatus):
+        shown = {"Authorization": f"Bearer {token}"}
+        answer = fetch(plane, "POST", "/mcp", b"{}", JSON | shown)
+        assert (answer.status, answer.json["code"]) == (row.mcp, code)
+        return answer.json["detail"]
     async with over_http(f"http://127.0.0.1:{plane.http_port}", token) as client:
         if row.mcp == RESULT:
             answer = told(await client.call_tool(row.command, row.arguments))
@@ -186,8 +196,21 @@ async def over_mcp(code, row, plane, token):
         return caught.value.error.message
 
 
+def on_a_line(code, row, plane, token):
+    asked = {"id": 7, "cmd": row.command, "args": row.arguments, "auth": token}
+    answers = io.BytesIO()
+    JsonLines(plane.dispatcher).serve(io.BytesIO(json.dumps(asked).encode()), answers)
+    answer = json.loads(answers.getvalue())
+    assert (answer["id"], answer["ok"], answer["error"]["code"]) == (7, False, code)
+    return answer["error"]["message"]
+
+
 def on_the_command_line(row, plane, token, capsys):
-    given = [f"{name}={value}" for name, value in row.arguments.items()]
+    required = {"path", "value"}
+    given = [
+        f"{value}" if name in required else f"--{name.replace('_', '-')}={value}"
+        for name, value in row.arguments.items()
+    ]
     where = ["--address", f"127.0.0.1:{plane.grpc_port}", "--token", token]
 
     ended = run(["call", row.command, *given, *where])
