@@ -245,11 +245,13 @@ class Dispatcher:
         return opened
 
     def end_leases(self) -> None:
-        """Have all that was lent return, as nobody would see to it later."""
-        self.changes.leases.close()
+        """Have all that was lent return, as nobody would see to it later; lend nothing more."""
+        self.changes.stop_lending()
         for lease in self.changes.leases:
-            with contextlib.suppress(CommandError):
+            with contextlib.suppress(CommandError, UnknownNameError):
                 self._end_lease(lease, "the control plane stops")
+        for lease in self.changes.leases:
+            _LOGGER.warning("%s stays as it was lent by %s", " and ".join(lease.loans), lease.id)
 
     def end_watches(self) -> None:
         """Tell all subscribers, also those to come, that the control plane stops."""
