@@ -343,19 +343,16 @@ class Dispatcher:
             return self._run_once(admitted)
         attempt = admitted.attempt
         try:
-            known = self._repeats.begin(key, attempt.command, attempt.arguments)
+            known = self._repeats.begin(key, attempt.command, admitted.arguments)
         except CommandError as error:
             raise self._journal.refused(attempt, error) from None
         if known is not None:
             self._journal.repeated(attempt)
             return known
         try:
-            result = self._run_once(admitted)
-        except BaseException:
+            return self._run_once(admitted)
+        finally:
             self._repeats.forget(key)
-            raise
-        self._repeats.end(key, result)
-        return result
 
     def _run_once(self, admitted: _Admitted) -> BaseModel:
         return self._enact(dataclasses.replace(admitted, attempt=self._begun(admitted)))
@@ -370,6 +367,9 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - every caller is told something
             # No local variable: whoever keeps the logged error would keep the call with it.
             raise journal.failed(attempt, _told(error, attempt, admitted.arguments)) from None
+        if admitted.key is not None:
+            # Before its outcome is written down: if that fails, it has run all the same.
+            self._repeats.end(admitted.key, result)
         if audited:
             journal.succeeded(attempt, result)
         return result

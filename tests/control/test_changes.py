@@ -8,8 +8,10 @@ import pytest
 
 from ninelives_control import ControlPlane
 from ninelives_control.audit.log import AuditLog
+from ninelives_control.changes import repeats
+from ninelives_control.changes.repeats import Repeats
 from ninelives_control.changes.store import ParameterStore
-from ninelives_control.errors import Code, CommandError
+from ninelives_control.errors import AuditError, Code, CommandError
 from ninelives_grpc import CircuitBreaker, Registry, Retry, Stack, Timeout
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.testing import VirtualClock
@@ -538,6 +540,51 @@ class TestKeys:
         desk.ask("operator", "set_parameter", **wanted)
 
         assert value(SECONDS) == 3.0
+
+    def test_what_has_run_does_not_run_again_though_it_could_not_be_written_down(
+        self, desk, value, monkeypatch
+    ):
+        wanted = {"path": SECONDS, "value": 3, "idempotency_key": "k1"}
+        append = AuditLog.append
+
+        def broken(self, attempt, status, **more):
+            if status == "succeeded":
+                raise AuditError("disk is full")
+            append(self, attempt, status, **more)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(AuditLog, "append", broken)
+            error = refused(desk, "operator", "set_parameter", **wanted)
+        desk.ask("operator", "set_parameter", path=SECONDS, value=5)
+        again = desk.ask("operator", "set_parameter", **wanted)
+
+        assert error.code is Code.AUDIT_UNAVAILABLE
+        assert (again.old, again.new) == (2.0, 3.0)
+        assert value(SECONDS) == 5.0
+
+    def test_what_differs_in_secrets_only_is_not_the_same(self, desk, commands):
+        commands.add(added.note)
+        wanted = {"text": "now", "idempotency_key": "k"}
+        first = desk.ask("operator", "note", **wanted, password="one")
+
+        error = refused(desk, "operator", "note", **wanted, password="two")
+
+        assert error.code is Code.INVALID_ARGUMENT
+        assert desk.ask("operator", "note", **wanted, password="one") == first
+
+    def test_results_are_remembered_in_bounded_memory(self, monkeypatch):
+        monkeypatch.setattr(repeats, "MAX_SIZE", 100)
+        known, nothing = Repeats(), added.Note()
+        running = ("somebody", "running")
+        known.begin(running, "command", nothing)
+        for number in range(9):
+            known.begin(("somebody", str(number)), "command", nothing)
+            known.end(("somebody", str(number)), added.Noted(text="x" * 20, by=""))
+
+        told = [known.begin(("somebody", str(n)), "command", nothing) for n in (8, 7, 6)]
+        assert [result is not None for result in told] == [True, True, False]
+        with pytest.raises(CommandError, match="still runs"):
+            known.begin(running, "command", nothing)
 
     def test_a_repetition_that_comes_too_soon_is_asked_to_come_again(self, desk, commands):
         running, end, hold = added.blocking()
