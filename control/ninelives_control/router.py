@@ -245,11 +245,13 @@ class Dispatcher:
         return opened
 
     def end_leases(self) -> None:
-        """Have all that was lent return, as nobody would see to it later."""
-        self.changes.leases.close()
+        """Have all that was lent return, as nobody would see to it later; lend nothing more."""
+        self.changes.stop_lending()
         for lease in self.changes.leases:
-            with contextlib.suppress(CommandError):
+            with contextlib.suppress(CommandError, UnknownNameError):
                 self._end_lease(lease, "the control plane stops")
+        for lease in self.changes.leases:
+            _LOGGER.warning("%s stays as it was lent by %s", " and ".join(lease.loans), lease.id)
 
     def end_watches(self) -> None:
         """Tell all subscribers, also those to come, that the control plane stops."""
@@ -341,19 +343,16 @@ class Dispatcher:
             return self._run_once(admitted)
         attempt = admitted.attempt
         try:
-            known = self._repeats.begin(key, attempt.command, attempt.arguments)
+            known = self._repeats.begin(key, attempt.command, admitted.arguments)
         except CommandError as error:
             raise self._journal.refused(attempt, error) from None
         if known is not None:
             self._journal.repeated(attempt)
             return known
         try:
-            result = self._run_once(admitted)
-        except BaseException:
+            return self._run_once(admitted)
+        finally:
             self._repeats.forget(key)
-            raise
-        self._repeats.end(key, result)
-        return result
 
     def _run_once(self, admitted: _Admitted) -> BaseModel:
         return self._enact(dataclasses.replace(admitted, attempt=self._begun(admitted)))
@@ -368,6 +367,9 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - every caller is told something
             # No local variable: whoever keeps the logged error would keep the call with it.
             raise journal.failed(attempt, _told(error, attempt, admitted.arguments)) from None
+        if admitted.key is not None:
+            # Before its outcome is written down: if that fails, it has run all the same.
+            self._repeats.end(admitted.key, result)
         if audited:
             journal.succeeded(attempt, result)
         return result

@@ -244,10 +244,9 @@ class ControlPlane:
         if self._audit_signing_key is not None:
             teardown.callback(Keeper(audit.sign).close)
         teardown.callback(self._dispatcher.end_leases)
-        if store is not None:
-            teardown.callback(self.registry.subscribe(self._dispatcher.changes.restore))
-            for stack in self.registry:
-                self._dispatcher.changes.restore(stack)
+        teardown.callback(self.registry.subscribe(self._dispatcher.changes.take_in))
+        for stack in self.registry:
+            self._dispatcher.changes.take_in(stack)
         transports = [make() for make in TRANSPORTS if self._serves(make.name)]
         loop = LoopThread(transports, self._dispatcher.end_watches)
         self._ports = loop.start(self)
