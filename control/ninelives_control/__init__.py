@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ninelives_control.errors import AddressError, AuditError, Code, CommandError
     from ninelives_control.identity.identity import Identity, Role
     from ninelives_control.identity.jwt import Jwt
+    from ninelives_control.limits import Limits
     from ninelives_control.model import Arguments, NamedValue, ParameterValue, Result
     from ninelives_control.server import ControlPlane
     from ninelives_control.tls import Tls
@@ -33,6 +34,7 @@ __all__ = [
     "Identity",
     "JsonLines",
     "Jwt",
+    "Limits",
     "NamedValue",
     "ParameterValue",
     "Result",
@@ -46,6 +48,7 @@ _HOMES = {
     "errors": ("AddressError", "AuditError", "Code", "CommandError"),
     "identity.identity": ("Identity", "Role"),
     "identity.jwt": ("Jwt",),
+    "limits": ("Limits",),
     "model": ("Arguments", "NamedValue", "ParameterValue", "Result"),
     "server": ("ControlPlane",),
     "tls": ("Tls",),

@@ -34,6 +34,7 @@ class Code(StrEnum):
     PERMISSION_DENIED = "permission_denied"
     UNKNOWN_COMMAND = "unknown_command"
     AUDIT_UNAVAILABLE = "audit_unavailable"
+    RATE_LIMITED = "rate_limited"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
 
@@ -47,6 +48,7 @@ class CommandError(NinelivesError):
         field: The argument at fault, or "".
         revision: The actual revision when the code is `conflict`, or None.
         rule: The rule that refused it when the code is `permission_denied`, or "".
+        retry_after: Seconds to wait when the code is `rate_limited`, or None.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class CommandError(NinelivesError):
         field: str = "",
         revision: int | None = None,
         rule: str = "",
+        retry_after: float | None = None,
     ) -> None:
         """Hold what the caller is told; what callers wrote may be in it, so it is shortened."""
         self.code = code
@@ -64,6 +67,7 @@ class CommandError(NinelivesError):
         self.field = shortened(field, _LONGEST)
         self.revision = revision
         self.rule = rule
+        self.retry_after = retry_after
         super().__init__(f"{code}: {self.message}")
 
 

@@ -22,6 +22,7 @@ from ninelives_control.command import Command, Context, Effect
 from ninelives_control.commands.leases import end_lease
 from ninelives_control.errors import Code, CommandError, shortened, translated
 from ninelives_control.identity.identity import Identity, Proof
+from ninelives_control.limits import Limits, Turnstile
 from ninelives_control.watch import Watch, Watched, WatchEvents, watch
 from ninelives_grpc.clock import MONOTONIC
 from ninelives_grpc.errors import UnknownNameError
@@ -86,6 +87,7 @@ class Dispatcher:
         clock: What tells how long is left of a lease.
         store: Where parameters are kept over restarts.
         audit_reads: Whether commands that only read are written down too.
+        limits: How much may be asked by one caller.
     """
 
     def __init__(
@@ -102,13 +104,15 @@ class Dispatcher:
         clock: Clock = MONOTONIC,
         store: ParameterStore | None = None,
         audit_reads: bool = False,
+        limits: Limits | None = None,
     ) -> None:
         """Hold the parts."""
         self.commands = commands
         self._registry = registry
         self._authenticator = authenticator
         self._authorization = authorization
-        self._journal = Journal(audit)
+        self._journal = Journal(audit, clock)
+        self._turnstile = Turnstile(limits or Limits(), clock)
         self._audit = audit
         self._events = events
         self._observer = observer
@@ -187,12 +191,18 @@ class Dispatcher:
             transport: By which way it came, for the audit.
 
         Raises:
-            CommandError: It is not known.
+            CommandError: It is not known, or asks too often.
         """
         try:
-            return self._authenticator.identify(caller)
+            identity = self._authenticator.identify(caller)
         except CommandError as error:
             raise self.refuse(name, {}, error, caller=caller, transport=transport) from None
+        try:
+            self._turnstile.admit(identity, caller, "requests")
+        except CommandError as error:
+            attempt = _known(_attempt(name, {}, caller, transport), identity)
+            raise self._journal.refused(attempt, error) from None
+        return identity
 
     def watch(
         self,
@@ -253,6 +263,10 @@ class Dispatcher:
         for lease in self.changes.leases:
             _LOGGER.warning("%s stays as it was lent by %s", " and ".join(lease.loans), lease.id)
 
+    def end_floods(self) -> None:
+        """Write down what was counted of attempts that were too many."""
+        self._journal.close()
+
     def end_watches(self) -> None:
         """Tell all subscribers, also those to come, that the control plane stops."""
         self._ending = True
@@ -297,19 +311,13 @@ class Dispatcher:
         command: Command[Any, Any] | None = None,
         wrong: CommandError | None = None,
     ) -> _Admitted:
-        attempt = Attempt(
-            id=uuid.uuid4().hex,
-            transport=transport,
-            command=_printable(name),
-            arguments=canonical_arguments(raw),
-            peer="" if isinstance(caller, Identity) else caller.peer,
-        )
+        attempt = _attempt(name, raw, caller, transport)
         arguments = None
+        self._journal.settle()
         try:
-            identity = self._authenticator.identify(caller)
-            attempt = dataclasses.replace(
-                attempt, identity=identity.name, role=identity.role, proof=identity.proof
-            )
+            identity = self._identify(caller)
+            attempt = _known(attempt, identity)
+            self._turnstile.admit(identity, caller)
             command = command or self.commands.get(name)
             decision = self._authorization.may_use(identity, command.name, command.effect)
             _require(decision, identity)
@@ -332,12 +340,26 @@ class Dispatcher:
             request=request,
         )
 
+    def _identify(self, caller: Caller) -> Identity:
+        try:
+            return self._authenticator.identify(caller)
+        except CommandError:
+            self._turnstile.admit_unknown(caller)
+            raise
+
     def _check(self, request: Request) -> Decision:
         decision = self._authorization.may_do(request)
         _require(decision, request.identity)
         return decision
 
     def _run(self, admitted: _Admitted) -> BaseModel:
+        return self._turnstile.run(
+            admitted.identity,
+            lambda: self._run_in_turn(admitted),
+            lambda error: self._journal.refused(admitted.attempt, error),
+        )
+
+    def _run_in_turn(self, admitted: _Admitted) -> BaseModel:
         key = admitted.key
         if key is None:
             return self._run_once(admitted)
@@ -403,6 +425,23 @@ class Dispatcher:
             ),
             explain=self._authorization.explain,
         )
+
+
+def _attempt(name: str, raw: Mapping[str, object], caller: Caller, transport: str) -> Attempt:
+    return Attempt(
+        id=uuid.uuid4().hex,
+        transport=transport,
+        command=_printable(name),
+        arguments=canonical_arguments(raw),
+        peer="" if isinstance(caller, Identity) else caller.peer,
+    )
+
+
+def _known(attempt: Attempt, identity: Identity) -> Attempt:
+    """Return an attempt of which it is known who makes it."""
+    return dataclasses.replace(
+        attempt, identity=identity.name, role=identity.role, proof=identity.proof
+    )
 
 
 def _result(admitted: _Admitted) -> BaseModel:

@@ -19,6 +19,7 @@ from ninelives_control.commands.recorder import dump_command
 from ninelives_control.errors import AuditError, Code, CommandError
 from ninelives_control.identity.identity import Authenticator, is_loopback
 from ninelives_control.identity.tokens import TokenFile
+from ninelives_control.limits import Limits
 from ninelives_control.loop import LoopThread
 from ninelives_control.router import Dispatcher
 from ninelives_control.tls import TlsFiles
@@ -90,6 +91,7 @@ class ControlPlane:
             kept beside the audit, see `heads`.
         anonymous: Whether callers on the same machine may read without a token though there is a
             token file.
+        limits: How much callers may ask, see `Limits`.
         recorder: A flight recorder, which the command `dump_flight_recorder` copies then. It is
             started and closed by whoever made it.
     """
@@ -114,6 +116,7 @@ class ControlPlane:
         parameters: Path | None = None,
         audit_signing_key: Path | None = None,
         anonymous: bool = False,
+        limits: Limits | None = None,
         recorder: FlightRecorder | None = None,
     ) -> None:
         """Hold the settings; `start` makes use of them."""
@@ -137,6 +140,7 @@ class ControlPlane:
         self._parameters = parameters
         self._audit_signing_key = audit_signing_key
         self._anonymous = anonymous
+        self.limits = limits or Limits()
         self._dispatcher: Dispatcher | None = None
         self._teardown: contextlib.ExitStack | None = None
         self._lock = threading.Lock()
@@ -238,11 +242,13 @@ class ControlPlane:
             stream=stream,
             store=store,
             audit_reads=self._audit_reads,
+            limits=self.limits,
         )
         teardown.callback(self._forget)
         teardown.callback(_log_anchor, audit)
         if self._audit_signing_key is not None:
             teardown.callback(Keeper(audit.sign).close)
+        teardown.callback(self._dispatcher.end_floods)
         teardown.callback(self._dispatcher.end_leases)
         teardown.callback(self.registry.subscribe(self._dispatcher.changes.take_in))
         for stack in self.registry:

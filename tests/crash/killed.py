@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ninelives_control import ControlPlane
+from ninelives_control import ControlPlane, Limits
 from ninelives_grpc import Bulkhead, Stack
 
 CLIENTS = 50
@@ -25,6 +25,7 @@ def main() -> None:
         tokens=folder / "tokens.json",
         audit=folder / "audit.sqlite",
         parameters=folder / "parameters.sqlite",
+        limits=Limits(commands_per_second=1e6, burst=1e6, concurrent=CLIENTS),
     )
     with plane:
         sys.stdout.write(f"{plane.grpc_port} {plane.http_port}\n")

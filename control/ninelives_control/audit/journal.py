@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 from ninelives_control.audit.canonical import WHOLE, canonical
 from ninelives_control.audit.chain import Status
+from ninelives_control.audit.floods import Floods
 from ninelives_control.errors import AuditError, Code, CommandError
+from ninelives_control.identity.identity import host_in
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from ninelives_control.audit.log import Attempt, AuditLog
+    from ninelives_grpc.clock import Clock
 
 _LOGGER = logging.getLogger("ninelives_control")
 _NOT_RUN = "so the command did not run; the log of the control plane says why"
@@ -26,15 +29,30 @@ class Journal:
     Each method raises a `CommandError`, `audit_unavailable`, when the row cannot be written.
     """
 
-    def __init__(self, audit: AuditLog) -> None:
+    def __init__(self, audit: AuditLog, clock: Clock) -> None:
         """Write to this."""
         self._audit = audit
+        self._floods = Floods(self._limited, clock)
 
     def refused(self, attempt: Attempt, error: CommandError) -> CommandError:
-        """Write down that a command did not run, and return what the caller is told."""
+        """Write down that a command did not run, and return what the caller is told.
+
+        Of those that are too many, one row a second for each caller stands for all.
+        """
+        if error.code is Code.RATE_LIMITED:
+            self._floods.refused(attempt.identity or host_in(attempt.peer), attempt)
+            return error
         attempt = dataclasses.replace(attempt, rule=error.rule)
         self._write(attempt, Status.REFUSED, _NOT_RUN, reason=error.code)
         return error
+
+    def settle(self) -> None:
+        """Write down what was counted of those that were too many."""
+        self._floods.settle()
+
+    def close(self) -> None:
+        """Write down all that was counted."""
+        self._floods.close()
 
     def intended(self, attempt: Attempt) -> None:
         """Write down that a command is about to run."""
@@ -54,6 +72,9 @@ class Journal:
         told = [name for name in ("old", "new") if hasattr(result, name)]
         values = {name: canonical(getattr(result, name), WHOLE) for name in told}
         self._write(attempt, Status.SUCCEEDED, _HAS_RUN, **values)
+
+    def _limited(self, attempt: Attempt) -> None:
+        self._write(attempt, Status.REFUSED, _NOT_RUN, reason=Code.RATE_LIMITED)
 
     def _write(
         self,

@@ -195,6 +195,11 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
+def host_in(peer: str) -> str:
+    """Return the address of a peer without its port; what has no port stays as it is."""
+    return peer.rpartition(":")[0] or peer
+
+
 def bearer(header: str | None) -> str | None:
     """Return the token of an `authorization` header; one of another kind counts as unknown."""
     if header is None:

@@ -9,6 +9,7 @@ from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 
 from ninelives_control.errors import Code, CommandError
+from ninelives_grpc.errors import pushback_metadata
 
 if TYPE_CHECKING:
     import grpc
@@ -26,6 +27,7 @@ CODES = {
     Code.PERMISSION_DENIED: StatusCode.PERMISSION_DENIED,
     # UNIMPLEMENTED would say that the RPC itself is not there.
     Code.UNKNOWN_COMMAND: StatusCode.NOT_FOUND,
+    Code.RATE_LIMITED: StatusCode.RESOURCE_EXHAUSTED,
     Code.AUDIT_UNAVAILABLE: StatusCode.UNAVAILABLE,
     Code.UNAVAILABLE: StatusCode.UNAVAILABLE,
     Code.INTERNAL: StatusCode.INTERNAL,
@@ -38,7 +40,10 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: CommandError
     await context.abort(
         code,
         error.message,
-        trailing_metadata=((DETAILS_KEY, _status(code, error).SerializeToString()),),
+        trailing_metadata=(
+            (DETAILS_KEY, _status(code, error).SerializeToString()),
+            *pushback_metadata(error.retry_after),
+        ),
     )
     raise AssertionError
 
@@ -57,12 +62,14 @@ def told(error: grpc.Call | grpc.aio.AioRpcError) -> CommandError | None:
 def _error(message: str, info: ErrorInfo) -> CommandError:
     known = info.reason in set(Code)
     revision = info.metadata.get("revision")
+    wait = info.metadata.get("retry_after")
     return CommandError(
         Code(info.reason) if known else Code.INTERNAL,
         message,
         field=info.metadata.get("field", ""),
         revision=None if revision is None else int(revision),
         rule=info.metadata.get("rule", ""),
+        retry_after=None if wait is None else float(wait),
     )
 
 
@@ -73,6 +80,8 @@ def _status(code: StatusCode, error: CommandError) -> Status:
             info.metadata[name] = value
     if error.revision is not None:
         info.metadata["revision"] = str(error.revision)
+    if error.retry_after is not None:
+        info.metadata["retry_after"] = f"{error.retry_after:.3f}"
     number: int = code.value[0]
     status = Status(code=number, message=error.message)
     details: list[Message] = [info]

@@ -7,6 +7,7 @@ reach us under a name of its own (DNS rebinding), as a page of another origin, o
 from __future__ import annotations
 
 import contextlib
+import math
 from email.message import Message
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -32,6 +33,7 @@ STATUSES = {
     Code.UNAUTHENTICATED: 401,
     Code.PERMISSION_DENIED: 403,
     Code.UNKNOWN_COMMAND: 404,
+    Code.RATE_LIMITED: 429,
     Code.AUDIT_UNAVAILABLE: 503,
     Code.UNAVAILABLE: 503,
     Code.INTERNAL: 500,
@@ -95,7 +97,11 @@ def problem_of(error: CommandError, status: int | None = None) -> JSONResponse:
     """Return what a client is told whose command did not run or failed."""
     told = {"field": error.field, "revision": error.revision, "rule": error.rule}
     more = {name: value for name, value in told.items() if value}
-    return problem(status or STATUSES[error.code], error.message, error.code, **more)
+    answer = problem(status or STATUSES[error.code], error.message, error.code, **more)
+    if error.retry_after is not None:
+        # Whole seconds (RFC 9110, 10.2.3).
+        answer.headers["Retry-After"] = str(math.ceil(error.retry_after))
+    return answer
 
 
 def caller_of(scope: Scope) -> Credentials:
