@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ninelives_control.identity.identity import Caller
     from ninelives_grpc.call import Call
     from ninelives_grpc.clock import Clock
+    from ninelives_grpc.stacks.algebra import Expression
 
 R = TypeVar("R")
 THREADS = 32
@@ -172,7 +173,7 @@ class Turnstile:
         message = f"{who} may issue {rate:g} commands a second; try again in {wait:.2g} s"
         raise CommandError(Code.RATE_LIMITED, message, retry_after=wait)
 
-    def _stack(self, expression: RateLimit | Bulkhead) -> Stack:
+    def _stack(self, expression: Expression) -> Stack:
         return _enabled(Stack("control", expression, registry=Registry(), clock=self._clock))
 
     def _running_of(self, _name: str) -> Stack:
