@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from ninelives_control.transports.http.patience import PatientHttp
 
 if TYPE_CHECKING:
     import asyncio
@@ -38,7 +38,7 @@ class Peer:
 _NOBODY = Peer()
 
 
-class PeerProtocol(H11Protocol):
+class PeerProtocol(PatientHttp):
     """Puts the peer of a connection into the scope of its requests and its websocket."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
