@@ -10,6 +10,8 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+from ninelives_control.threads import pool
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -70,6 +72,7 @@ class LoopThread:
 
     async def _serve(self, plane: ControlPlane) -> None:
         ports = {}
+        asyncio.get_running_loop().set_default_executor(pool())
         async with contextlib.AsyncExitStack() as stops:
             for transport in self._transports:
                 stops.push_async_callback(transport.stop)

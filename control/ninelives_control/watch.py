@@ -14,6 +14,7 @@ from ninelives_control.commands.events import Event, EventFilter, event_of
 from ninelives_control.commands.state import StackState, state_of
 from ninelives_control.errors import Code, CommandError
 from ninelives_control.model import Result
+from ninelives_control.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -126,7 +127,7 @@ async def follow(
         lambda: dispatcher.watch(arguments, caller=caller, transport=transport, notify=wake)
     )
     try:
-        opened = await asyncio.to_thread(opening.run)
+        opened = await in_thread(opening.run)
         yield opened.first
         while True:
             await woken.wait()

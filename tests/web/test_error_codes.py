@@ -18,6 +18,7 @@ from pydantic.alias_generators import to_camel
 
 from ninelives_control import JsonLines
 from ninelives_control.cli.group import run
+from ninelives_control.command import Context, Effect, command
 from ninelives_control.errors import Code, CommandError
 from ninelives_control.identity.identity import Credentials
 from ninelives_control.transports.grpc.errors import told as told_over_grpc
@@ -93,9 +94,16 @@ GOLDEN = {
     Code.AUDIT_UNAVAILABLE: Row(
         StatusCode.UNAVAILABLE, 503, RESULT, 6, SET, {"path": PATH, "value": 5}
     ),
+    Code.RATE_LIMITED: Row(StatusCode.RESOURCE_EXHAUSTED, 429, RESULT, 6, "hurry", {}),
     Code.UNAVAILABLE: Row(StatusCode.UNAVAILABLE, 503, RESULT, 6, "decline", {}),
     Code.INTERNAL: Row(StatusCode.INTERNAL, 500, RESULT, 1, "stumble", {}),
 }
+
+
+@command(Effect.CHANGE)
+def hurry(arguments: added.Note, context: Context) -> added.Noted:
+    """Say that it is too often."""
+    raise CommandError(Code.RATE_LIMITED, "try again in 2 s", retry_after=1.5)
 
 
 @pytest.fixture
@@ -105,7 +113,7 @@ def tokens(tokens):
 
 @pytest.fixture
 def plane(plane):
-    for entry in added.ALL:
+    for entry in (*added.ALL, hurry):
         plane.commands.add(entry)
     return plane
 
@@ -157,7 +165,11 @@ def over_grpc(code, row, plane, token):
         ControlServiceStub(channel).Execute(
             request, metadata=[("authorization", f"Bearer {token}")], timeout=10
         )
-    assert (caught.value.code(), told_over_grpc(caught.value).code) == (row.grpc, code)
+    answer = told_over_grpc(caught.value)
+    assert (caught.value.code(), answer.code) == (row.grpc, code)
+    waits = dict(caught.value.trailing_metadata()).get("grpc-retry-pushback-ms")
+    limited = code is Code.RATE_LIMITED
+    assert (answer.retry_after, waits) == ((1.5, "1500") if limited else (None, None))
     return caught.value.details()
 
 
@@ -167,6 +179,7 @@ def over_rest(code, row, plane, token):
     answer = fetch(plane, "POST", f"/v1/commands/{row.command}", body, JSON | shown)
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert (answer.status, answer.json["status"], answer.json["code"]) == (row.http, row.http, code)
+    assert answer.headers["Retry-After"] == ("2" if code is Code.RATE_LIMITED else None)
     return answer.json["detail"]
 
 

@@ -35,7 +35,7 @@ class Address:
 class Transport(Protocol):
     """Serves commands; runs on the loop of the control plane, in its thread.
 
-    It calls `plane.dispatcher` by `asyncio.to_thread`, as a command may block, and turns every
+    It calls `plane.dispatcher` by `in_thread`, as a command may block, and turns every
     `CommandError` into what its clients understand.
 
     Attributes:

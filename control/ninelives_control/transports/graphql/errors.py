@@ -6,7 +6,6 @@ there is one the `field` at fault, the actual `revision`, and the `rule` that re
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from strawberry.utils.str_converters import to_camel_case
 
 from ninelives_control.audit.early import EarlyRefusal
 from ninelives_control.errors import Code, CommandError
+from ninelives_control.threads import in_thread
 from ninelives_control.transports.graphql.attempts import asked_in
 from ninelives_control.transports.graphql.types import UnfitError
 from ninelives_control.watch import watch
@@ -111,7 +111,7 @@ class CodedErrors(SchemaExtension):
             arguments = _plain(command, arguments)
             if command is watch:
                 arguments.pop(EVENT_NAMES, None)
-        refused = await asyncio.to_thread(
+        refused = await in_thread(
             self._dispatcher.refuse,
             snake_case(asked.name) if command is None else command.name,
             arguments,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
 import operator
@@ -20,6 +19,7 @@ from strawberry.types.fields.resolver import StrawberryResolver
 from strawberry.utils.str_converters import to_camel_case
 
 from ninelives_control.command import Effect
+from ninelives_control.threads import in_thread
 from ninelives_control.transports.graphql.errors import EVENT_NAMES, CodedErrors
 from ninelives_control.transports.graphql.limits import DocumentLimits
 from ninelives_control.transports.graphql.nested import STACKS, Part
@@ -161,7 +161,7 @@ class _Fields:
     async def _run(
         self, entry: Command[Any, Any], arguments: dict[str, Any], info: Info
     ) -> dict[str, Any]:
-        result = await asyncio.to_thread(
+        result = await in_thread(
             self._dispatcher.execute,
             entry.name,
             arguments,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -10,6 +9,7 @@ import grpc
 from ninelives_control.command import Context, Effect, command
 from ninelives_control.errors import CommandError
 from ninelives_control.model import Arguments, Result
+from ninelives_control.threads import in_thread
 from ninelives_control.transports.grpc.errors import abort
 from ninelives_control.transports.grpc.service import NAME, caller_of
 
@@ -61,7 +61,7 @@ class ChannelzGuard(grpc.aio.ServerInterceptor):
 
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             try:
-                await asyncio.to_thread(
+                await in_thread(
                     self._dispatcher.run,
                     channelz,
                     {},

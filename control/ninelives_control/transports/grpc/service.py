@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import ssl
@@ -15,6 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from ninelives_control.errors import Code, CommandError, not_confirmed
 from ninelives_control.identity.identity import Credentials, bearer, is_loopback
+from ninelives_control.threads import in_thread
 from ninelives_control.transports.grpc import messages
 from ninelives_control.transports.grpc.errors import abort
 from ninelives_control.v1 import control_pb2 as pb
@@ -98,7 +98,7 @@ class ControlService:
         self, request: pb.DeclineRequest, context: ServicerContext
     ) -> pb.DeclineResponse:
         """Write down that a person did not agree to a command."""
-        refused = await asyncio.to_thread(
+        refused = await in_thread(
             self._dispatcher.refuse,
             request.command,
             messages.plain_struct(request.arguments),
@@ -160,7 +160,7 @@ class ControlService:
             return _built(result, build)
 
         try:
-            return await asyncio.to_thread(work)
+            return await in_thread(work)
         except CommandError as error:
             await abort(context, error)
 

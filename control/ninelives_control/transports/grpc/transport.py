@@ -18,10 +18,12 @@ from ninelives_control.transports.unix_socket import placed, removed
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ninelives_control.limits import Limits
     from ninelives_control.server import ControlPlane
     from ninelives_control.transports.transport import Address
 
 _LARGEST_REQUEST = 2**20
+_LARGEST_METADATA = 2**14
 _GRACE = 1.0
 """Seconds that calls get to end when the control plane stops."""
 
@@ -29,8 +31,27 @@ OPTIONS = (
     # Two servers on one port would share its connections, unseen.
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", _LARGEST_REQUEST),
+    ("grpc.max_metadata_size", _LARGEST_METADATA),
+    ("grpc.absolute_max_metadata_size", _LARGEST_METADATA),
+    ("grpc.max_concurrent_streams", 100),
+    # Who is not there any more is found out, and who pings all the time is cut off.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 2),
+    ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.enable_channelz", 1),
 )
+
+
+def options(limits: Limits) -> list[tuple[str, int]]:
+    """Return the options of the server."""
+    return [
+        *OPTIONS,
+        # From the first byte of TLS to the settings frame of HTTP/2.
+        ("grpc.server_handshake_timeout_ms", round(limits.patience * 1000)),
+        ("grpc.max_allowed_incoming_connections", limits.connections),
+    ]
 
 
 class GrpcTransport:
@@ -54,7 +75,7 @@ class GrpcTransport:
         if address.port is not None:
             ensure_free(address.host, address.port, "grpc_port")
         guards = [ChannelzGuard(plane.dispatcher), UnknownMethods(plane.dispatcher)]
-        server = grpc.aio.server(options=OPTIONS, interceptors=guards)
+        server = grpc.aio.server(options=options(plane.limits), interceptors=guards)
         server.add_generic_rpc_handlers((ControlService(plane.dispatcher).handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         channelz.add_channelz_servicer(server)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from ninelives_control.command import Command, Context, Effect
 from ninelives_control.errors import CommandError
 from ninelives_control.identity.identity import ANONYMOUS
 from ninelives_control.model import Arguments, Result
+from ninelives_control.threads import in_thread
 from ninelives_control.transports.http import exposition
 from ninelives_control.transports.http.guard import caller_of, problem_of
 from ninelives_grpc.observer.metrics import observe
@@ -74,7 +74,7 @@ class Metrics:
         here = shown.loopback and shown.token is None
         native = exposition.wanted(request.headers.get("Accept", ""))
         try:
-            found = await asyncio.to_thread(
+            found = await in_thread(
                 self._dispatcher.run,
                 self._command,
                 {"native": native},

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from ninelives_control.transports.http.patience import PatientHttp
 
 if TYPE_CHECKING:
     import asyncio
@@ -46,7 +46,7 @@ class Witness(Protocol):
         """Take note of a connection that was closed for it; must not block."""
 
 
-class PeerProtocol(H11Protocol):
+class PeerProtocol(PatientHttp):
     """Puts the peer of a connection into the scope of its requests and its websocket."""
 
     def send_400_response(self, msg: str) -> None:

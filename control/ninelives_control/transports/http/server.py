@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from typing import TYPE_CHECKING
 
 import uvicorn
 
+from ninelives_control.transports.http.connections import Listener
+from ninelives_control.transports.http.patience import PatientWebSocket
 from ninelives_control.transports.http.peer import PeerProtocol
 
 if TYPE_CHECKING:
@@ -17,13 +20,14 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from ninelives_control.limits import Limits
+
 LARGEST_MESSAGE = 2**20
 """Bytes that a request, or a message on a websocket, may have."""
 
 _GRACE = 1
 """Seconds that requests get to end when the control plane stops."""
 _TICK = 0.01
-_MOST_CONNECTIONS = 1000
 _HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
@@ -39,15 +43,17 @@ class HttpServer:
     """
 
     def __init__(
-        self, app: ASGIApp, listener: socket.socket, context: ssl.SSLContext | None = None
+        self,
+        app: ASGIApp,
+        listening: socket.socket,
+        context: ssl.SSLContext | None,
+        limits: Limits,
     ) -> None:
         """Configure uvicorn; connections are encrypted as the context says, if there is one."""
-        self._listener = listener
-        self._context = context
         self._config = uvicorn.Config(
             app,
-            http=PeerProtocol,
-            ws="websockets-sansio",
+            http=functools.partial(PeerProtocol, limits=limits),  # type: ignore[arg-type]
+            ws=functools.partial(PatientWebSocket, limits=limits),  # type: ignore[arg-type]
             ws_max_size=LARGEST_MESSAGE,
             lifespan="off",
             log_config=None,
@@ -55,20 +61,20 @@ class HttpServer:
             proxy_headers=False,
             server_header=False,
             headers=_HEADERS,
-            limit_concurrency=_MOST_CONNECTIONS,
         )
         self._server = uvicorn.Server(self._config)
+        self._listener = Listener(listening, self._protocol, context, limits)
         self._ticking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin to serve.
 
-        `uvicorn.Server.serve` would do it as well, but says nothing when it is ready.
+        `uvicorn.Server.serve` would do it as well, but says nothing when it is ready, and accepts
+        any number of connections.
         """
         self._config.load()
-        self._config.ssl = self._context
-        self._server.lifespan = self._config.lifespan_class(self._config)
-        await self._server.startup(sockets=[self._listener])
+        await self._server.on_tick(0)
+        self._listener.start()
         self._ticking = asyncio.create_task(self._server.main_loop())
 
     async def stop(self) -> None:
@@ -78,8 +84,7 @@ class HttpServer:
         self._ticking.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._ticking
-        for server in self._server.servers:
-            server.close()
+        await self._listener.stop()
         told: set[object] = set()
 
         def shut_down() -> None:
@@ -107,6 +112,9 @@ class HttpServer:
 
     def _busy(self) -> bool:
         state = self._server.server_state
-        # A connection that was accepted just now is known to asyncio's server only.
-        accepted = any(getattr(server, "_active_count", 0) for server in self._server.servers)
-        return bool(state.connections or state.tasks or accepted)
+        return bool(state.connections or state.tasks)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return self._config.http_protocol_class(  # type: ignore[call-arg]
+            config=self._config, server_state=self._server.server_state, app_state={}
+        )

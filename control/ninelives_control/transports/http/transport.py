@@ -42,7 +42,9 @@ class HttpTransport:
         from ninelives_control.transports.http.server import HttpServer  # noqa: PLC0415
 
         app = HttpApp(plane)
-        servers = [HttpServer(app.asgi, listener, context) for listener, context in listeners]
+        servers = [
+            HttpServer(app.asgi, listener, context, plane.limits) for listener, context in listeners
+        ]
         # Stopped in this order: sessions end before the servers wait for their connections.
         self._stops.callback(app.close)
         for server in servers:

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from ninelives_control.audit.early import EarlyRefusal, marked
 from ninelives_control.errors import Code, CommandError, not_confirmed
 from ninelives_control.identity.identity import Proof
+from ninelives_control.threads import in_thread
 from ninelives_control.transports.http.guard import caller_of, problem_of
 from ninelives_control.transports.http.server import LARGEST_MESSAGE
 from ninelives_control.transports.mcp.server import ControlServer
@@ -73,7 +74,7 @@ class McpEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of somebody who is known; that of a session only to whom it belongs."""
         try:
-            identity = await asyncio.to_thread(
+            identity = await in_thread(
                 self._dispatcher.recognize, _NAME, caller=caller_of(scope), transport=_NAME
             )
         except CommandError as error:
@@ -113,7 +114,7 @@ class _DispatcherDesk:
     async def execute(
         self, command: str, arguments: dict[str, Any], context: ServerRequestContext[Any, Any]
     ) -> dict[str, Any]:
-        result = await asyncio.to_thread(
+        result = await in_thread(
             self._dispatcher.execute,
             command,
             arguments,
@@ -129,7 +130,7 @@ class _DispatcherDesk:
         answer: str,
         context: ServerRequestContext[Any, Any],
     ) -> CommandError:
-        return await asyncio.to_thread(
+        return await in_thread(
             self._dispatcher.refuse,
             command,
             arguments,

@@ -21,6 +21,7 @@ from starlette.routing import Route
 from ninelives_control.command import Command, Context, Effect
 from ninelives_control.errors import Code, CommandError
 from ninelives_control.model import Arguments, Result
+from ninelives_control.threads import in_thread
 from ninelives_control.transports.http.guard import caller_of, problem_of
 from ninelives_control.transports.rest.openapi import MATCH, described
 from ninelives_control.watch import WatchEvents, follow
@@ -178,7 +179,7 @@ class RestEndpoint:
 async def _asking(request: Request, function: Callable[..., T], *args: Any) -> T:
     """Call a function of the dispatcher for whoever made a request."""
     caller = caller_of(request.scope)
-    return await asyncio.to_thread(function, *args, caller=caller, transport=_NAME)
+    return await in_thread(function, *args, caller=caller, transport=_NAME)
 
 
 def _parsed(body: bytes) -> dict[str, object]:
