@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from ninelives_control.audit.canonical import WHOLE, canonical_arguments
+from ninelives_control.audit.early import EarlyRefusals
 from ninelives_control.audit.journal import Journal
 from ninelives_control.audit.log import Attempt
 from ninelives_control.audit.redaction import without_tokens
@@ -30,6 +31,7 @@ from ninelives_grpc.errors import UnknownNameError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ninelives_control.audit.early import EarlyRefusal
     from ninelives_control.audit.log import AuditLog
     from ninelives_control.authorization.decision import Authorizer, Decision
     from ninelives_control.changes.leases import Lease
@@ -113,6 +115,7 @@ class Dispatcher:
         self._authorization = authorization
         self._journal = Journal(audit, clock)
         self._turnstile = Turnstile(limits or Limits(), clock)
+        self._early = EarlyRefusals(audit, clock)
         self._audit = audit
         self._events = events
         self._observer = observer
@@ -181,6 +184,17 @@ class Dispatcher:
         except CommandError as refused:
             return refused
         raise AssertionError
+
+    def note(self, refusal: EarlyRefusal) -> None:
+        """Write down what a transport has turned away before it was a command.
+
+        Those of a kind are counted, so that a flood of them does not fill the disk.
+        """
+        self._early.add(refusal)
+
+    def close(self) -> None:
+        """Write down what was only counted so far."""
+        self._early.close()
 
     def recognize(self, name: str, *, caller: Caller, transport: str) -> Identity:
         """Return who a caller is that has not said yet what it wants.

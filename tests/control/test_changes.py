@@ -573,7 +573,7 @@ class TestKeys:
         assert desk.ask("operator", "note", **wanted, password="one") == first
 
     def test_results_are_remembered_in_bounded_memory(self, monkeypatch):
-        monkeypatch.setattr(repeats, "MAX_SIZE", 100)
+        monkeypatch.setattr(repeats, "MAX_SIZE", 80)
         known, nothing = Repeats(), added.Note()
         running = ("somebody", "running")
         known.begin(running, "command", nothing)
@@ -715,6 +715,33 @@ class TestKept:
         with plane(again := Registry()):
             later = Stack("later", Timeout(2.0), registry=again)
             assert later.parameters["timeout/seconds"].get() == 9.0
+
+    def test_what_would_be_kept_in_a_file_that_is_gone_is_not_changed(
+        self, desk, store_path, value, caplog
+    ):
+        store_path.rename(store_path.with_suffix(".old"))
+
+        error = refused(desk, "operator", "set_parameter", path=SECONDS, value=3)
+
+        assert error.code is Code.UNAVAILABLE
+        assert value(SECONDS) == 2.0
+        assert "No such file" in caplog.text
+        ParameterStore(store_path).close()
+        refused(desk, "operator", "set_parameter", path=SECONDS, value=3)
+        assert "removed or replaced" in caplog.text
+
+    def test_a_value_that_is_no_json_leaves_the_stack_as_declared(
+        self, desk, registry, store_path, value, caplog
+    ):
+        desk.dispatcher.changes._store.keep({SECONDS: 3.0}, forget=(), command="1")
+        with sqlite3.connect(store_path) as other:
+            other.execute("UPDATE parameters SET value = 'three'")
+        other.close()
+
+        desk.dispatcher.changes.take_in(registry.stack("shop"))
+
+        assert value(SECONDS) == 2.0
+        assert "shop starts as declared" in caplog.text
 
     def test_another_database_is_refused(self, tmp_path):
         path = tmp_path / "audit.sqlite"

@@ -11,7 +11,7 @@ import os
 import uuid
 from typing import TYPE_CHECKING
 
-from ninelives_control.audit import store as audit_store
+from ninelives_control.database import identity_of
 
 try:
     import fcntl
@@ -108,5 +108,5 @@ def _is(file: int, path: Path) -> bool:
     """Tell whether an open file is still the one at a path."""
     status = os.fstat(file)
     with contextlib.suppress(FileNotFoundError):
-        return (status.st_dev, status.st_ino) == audit_store.identity_of(path)
+        return (status.st_dev, status.st_ino) == identity_of(path)
     return False

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_KEYS = 10_000
 """Keys that are known at a time; beyond them, the one that was used first is forgotten."""
 MAX_SIZE = 2**23
-"""Characters of their results together, as JSON; likewise."""
+"""Characters of their results together, written out; likewise."""
 _FIELD = "idempotency_key"
 
 
@@ -70,7 +70,7 @@ class Repeats:
 
     def end(self, key: tuple[str, str], result: BaseModel) -> None:
         """Remember the result."""
-        size = len(result.model_dump_json())
+        size = len(str(result))
         with self._lock:
             known = self._known[key]
             known.result, known.size = result, size

@@ -17,6 +17,7 @@ from strawberry.extensions import SchemaExtension
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.utils.str_converters import to_camel_case
 
+from ninelives_control.audit.early import EarlyRefusal
 from ninelives_control.errors import Code, CommandError
 from ninelives_control.transports.graphql.attempts import asked_in
 from ninelives_control.transports.graphql.types import UnfitError
@@ -95,6 +96,8 @@ class CodedErrors(SchemaExtension):
             for field in asked:
                 if field not in done:
                     await self._refused(field, refusal)
+            if not asked:
+                await self._note()
         return coded
 
     async def _refused(self, asked: Asked, error: GraphQLError) -> GraphQLError:
@@ -118,6 +121,17 @@ class CodedErrors(SchemaExtension):
             command=command,
         )
         return GraphQLError(refused.message, nodes=error.nodes, extensions=_extensions(refused))
+
+    async def _note(self) -> None:
+        """Have it written down that a document was refused that asks for no command."""
+        refusal = EarlyRefusal(
+            transport=_NAME,
+            request="document",
+            answer="errors",
+            code=Code.INVALID_ARGUMENT,
+            peer=self.execution_context.context.caller.peer,
+        )
+        await asyncio.to_thread(self._dispatcher.note, refusal)
 
     def _elsewhere(self, asked: Asked, error: GraphQLError) -> str:
         for root, fields in self._roots.items():

@@ -111,13 +111,13 @@ def caller_of(scope: Scope) -> Credentials:
     return Credentials(
         token=bearer(headers.get("authorization")),
         loopback=here,
-        peer=_address(scope),
+        peer=address_of(scope),
         certificate=peer.certificate,
         uid=peer.uid if here else None,
     )
 
 
-def _address(scope: Scope) -> str:
+def address_of(scope: Scope) -> str:
     """Return the address of a client: `127.0.0.1:4711`, `[::1]:4711` or `unix`."""
     client = scope.get("client")
     if client is None or not client[0]:
