@@ -56,6 +56,12 @@ failed: no route
 failed: no route
 refused: circuit remote/circuit_breaker is open after UNAVAILABLE: no route
 """,
+    "commands_by_lines.py": """\
+tried invalid_argument shop/retry/max_attempts: must be a whole number from 1 to 100 attempts, \
+not 500
+set 5
+got 5
+""",
     "algebra.py": """\
 Timeout(2.0) + Retry()
 Retry() + Timeout(2.0)

@@ -131,7 +131,7 @@ class CodedErrors(SchemaExtension):
             code=Code.INVALID_ARGUMENT,
             peer=self.execution_context.context.caller.peer,
         )
-        await asyncio.to_thread(self._dispatcher.note, refusal)
+        await in_thread(self._dispatcher.note, refusal)
 
     def _elsewhere(self, asked: Asked, error: GraphQLError) -> str:
         for root, fields in self._roots.items():

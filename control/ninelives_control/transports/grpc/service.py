@@ -134,7 +134,7 @@ class ControlService:
         wrong = CommandError(
             Code.INVALID_ARGUMENT, f"the bytes are no {request.DESCRIPTOR.full_name}"
         )
-        refused = await asyncio.to_thread(
+        refused = await in_thread(
             self._dispatcher.refuse,
             name,
             {},

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from ninelives_control.audit.early import EarlyRefusal
 from ninelives_control.errors import Code
+from ninelives_control.threads import in_thread
 from ninelives_control.transports.grpc.service import NAME, caller_of
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class UnknownMethods(grpc.aio.ServerInterceptor):
                 code=Code.UNKNOWN_COMMAND,
                 peer=caller_of(context).peer,
             )
-            await asyncio.to_thread(self._dispatcher.note, refusal)
+            await in_thread(self._dispatcher.note, refusal)
             await context.abort(status, "Method not found!")
             yield  # what makes it a stream, which takes requests of any kind
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ninelives_control.audit.early import EarlyRefusal, marked
 from ninelives_control.errors import Code
+from ninelives_control.threads import in_thread
 from ninelives_control.transports.http.guard import address_of
 
 if TYPE_CHECKING:
@@ -88,4 +89,4 @@ class Noted:
             code=Code.UNAVAILABLE if status in _OF_SERVER else known,
             peer=address_of(scope),
         )
-        await asyncio.to_thread(self._dispatcher.note, refusal)
+        await in_thread(self._dispatcher.note, refusal)

@@ -165,7 +165,7 @@ class _DispatcherDesk:
             code=Code.INVALID_ARGUMENT,
             peer=caller_of(_scope(context)).peer,
         )
-        await asyncio.to_thread(self._dispatcher.note, refusal)
+        await in_thread(self._dispatcher.note, refusal)
 
     async def watch(
         self, arguments: dict[str, Any], context: ServerRequestContext[Any, Any]
