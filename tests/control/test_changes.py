@@ -171,6 +171,17 @@ def test_what_the_linter_thought_before_is_not_new(desk):
     ]
 
 
+def test_the_linter_looks_at_the_stacks_around_one_too(desk, registry):
+    inner = Stack("inner", Retry(1), registry=registry)
+    Stack("outer", Retry(3) + inner, registry=registry)
+
+    told = desk.ask("operator", "set_parameter", path="inner/retry/max_attempts", value=3)
+
+    assert [(finding.rule, finding.is_new) for finding in told.findings] == [
+        ("retries-multiply", True)
+    ]
+
+
 class TestLeases:
     def test_the_old_value_returns_in_time_and_the_audit_says_so(self, desk, clock, value):
         told = desk.ask("agent", "set_parameter", path=SECONDS, value=4, lease=60, reason="slow")

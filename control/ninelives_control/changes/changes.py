@@ -213,15 +213,16 @@ class Changes:
         return until
 
     def _findings(self, values: Mapping[str, Any]) -> list[tuple[Finding, bool]]:
-        """Ask the linter about the stacks in which something changes."""
+        """Ask the linter about the stacks in which something changes, also in one inside of them."""
         instead = {
             live.path: live.with_values(inner) for live, inner in self._registry.by_policy(values)
         }
+        changed = {self._registry.stack(path.partition("/")[0]) for path in instead}
         found: dict[Finding, bool] = {}
-        for name in dict.fromkeys(path.partition("/")[0] for path in instead):
-            stack = self._registry.stack(name)
-            before = set(stack.lint())
-            found |= {finding: finding not in before for finding in stack.lint(instead)}
+        for stack in self._registry:
+            if not changed.isdisjoint(stack.walk()):
+                before = set(stack.lint())
+                found |= {finding: finding not in before for finding in stack.lint(instead)}
         return list(found.items())
 
     def _has(self, path: str, value: ParameterValue) -> bool:
