@@ -213,7 +213,7 @@ class Changes:
         return until
 
     def _findings(self, values: Mapping[str, Any]) -> list[tuple[Finding, bool]]:
-        """Ask the linter about the stacks in which something changes, also in one inside of them."""
+        """Ask the linter about the stacks in which something changes, and those around them."""
         instead = {
             live.path: live.with_values(inner) for live, inner in self._registry.by_policy(values)
         }
