@@ -543,6 +543,16 @@ class TestKeys:
         assert value(SECONDS) == 4.0
         assert desk.entries()[-1].status == "refused"
 
+    def test_what_could_not_be_done_again_is_told_again(self, desk):
+        lent = desk.ask("agent", "set_parameter", path=SECONDS, value=4, lease=60)
+        wanted = {"id": lent.id, "idempotency_key": "k1"}
+
+        ended = desk.ask("agent", "end_lease", **wanted)
+
+        assert desk.ask("agent", "end_lease", **wanted) == ended
+        assert refused(desk, "agent", "end_lease", id=lent.id).code is Code.NOT_FOUND
+        assert refused(desk, "viewer", "end_lease", **wanted).code is Code.PERMISSION_DENIED
+
     def test_what_has_failed_may_be_tried_again(self, desk, value):
         wanted = {"path": SECONDS, "value": 3, "expected_revision": 2, "idempotency_key": "k1"}
 
@@ -586,13 +596,13 @@ class TestKeys:
     def test_results_are_remembered_in_bounded_memory(self, monkeypatch):
         monkeypatch.setattr(repeats, "MAX_SIZE", 80)
         known, nothing = Repeats(), added.Note()
-        running = ("somebody", "running")
+        running = ("somebody", "admin", "running")
         known.begin(running, "command", nothing)
         for number in range(9):
-            known.begin(("somebody", str(number)), "command", nothing)
-            known.end(("somebody", str(number)), added.Noted(text="x" * 20, by=""))
+            known.begin(("somebody", "admin", str(number)), "command", nothing)
+            known.end(("somebody", "admin", str(number)), added.Noted(text="x" * 20, by=""))
 
-        told = [known.begin(("somebody", str(n)), "command", nothing) for n in (8, 7, 6)]
+        told = [known.begin(("somebody", "admin", str(n)), "command", nothing) for n in (8, 7, 6)]
         assert [result is not None for result in told] == [True, True, False]
         with pytest.raises(CommandError, match="still runs"):
             known.begin(running, "command", nothing)
