@@ -293,8 +293,8 @@ class TestLeases:
         clock.advance(1.5)
         until(lambda: value(SECONDS) == 2.0)
 
-    def test_a_lease_that_cannot_end_is_tried_ever_more_rarely(self, desk, clock, value):
-        desk.ask("operator", "set_parameter", path=LONGEST_OPEN, value=600, lease=60)
+    def test_a_lease_that_cannot_end_is_tried_ever_more_rarely(self, desk, clock, value, caplog):
+        told = desk.ask("operator", "set_parameter", path=LONGEST_OPEN, value=600, lease=60)
         desk.ask("operator", "set_parameter", path=OPEN, value=400)  # more than what is to return
 
         for seconds in (60, 1, 2, 4):
@@ -303,10 +303,26 @@ class TestLeases:
             clock.advance(0.5)
         assert [entry.status for entry in desk.entries()[2:]] == ["failed"] * 4
         assert value(LONGEST_OPEN) == 600
+        assert f"{told.id} lends on for 8 s" in caplog.text
 
         desk.ask("operator", "set_parameter", path=OPEN, value=1)
         clock.advance(8)
         until(lambda: value(LONGEST_OPEN) == 5.0)
+
+    def test_a_short_lease_on_top_does_not_end_one_that_may_not_be_ended(self, desk, clock, value):
+        desk.ask("admin", "set_parameter", path=SECONDS, value=100)
+        lent = desk.ask("admin", "set_parameter", path=SECONDS, value=3, lease=60)
+
+        short = refused(desk, "agent", "set_parameter", path=SECONDS, value=4, lease=1)
+        ended = refused(desk, "agent", "end_lease", id=lent.id)
+        desk.ask("agent", "set_parameter", path=SECONDS, value=4, lease=60)
+        shorter = refused(desk, "agent", "set_parameter", path=SECONDS, value=5, lease=59)
+
+        assert (short.code, short.field, shorter.code) == (Code.CONFLICT, "lease", Code.CONFLICT)
+        assert f"{lent.id} has lent it until {lent.until}" in short.message
+        assert ended.code is Code.PERMISSION_DENIED
+        clock.advance(59)
+        assert value(SECONDS) == 4.0
 
     def test_what_the_application_has_set_on_top_is_what_returns(
         self, desk, clock, registry, value
