@@ -29,14 +29,15 @@ from ninelives_grpc.clock import MONOTONIC
 from ninelives_grpc.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from ninelives_control.audit.early import EarlyRefusal
     from ninelives_control.audit.log import AuditLog
     from ninelives_control.authorization.decision import Authorizer, Decision
     from ninelives_control.changes.leases import Lease
+    from ninelives_control.changes.repeats import Key
     from ninelives_control.changes.store import ParameterStore
-    from ninelives_control.command import CommandTable
+    from ninelives_control.command import CommandTable, Target
     from ninelives_control.identity.identity import Authenticator, Caller
     from ninelives_grpc.clock import Clock
     from ninelives_grpc.observer.observer import Observer
@@ -62,12 +63,13 @@ class _Admitted:
     arguments: BaseModel
     context: Context
     request: Request
+    known: BaseModel | None = None
+    """Its result, if it is a repetition."""
 
     @property
-    def key(self) -> tuple[str, str] | None:
+    def key(self) -> Key | None:
         """Who asks and by which idempotency key, or None without one."""
-        word = getattr(self.arguments, "idempotency_key", "")
-        return (self.identity.name, word) if word else None
+        return _key(self.identity, self.arguments)
 
 
 class Dispatcher:
@@ -312,7 +314,7 @@ class Dispatcher:
             command=end_lease,
             arguments=arguments,
             context=context,
-            request=_request(end_lease, arguments, context),
+            request=_request(end_lease, arguments, context, end_lease.targets(arguments, context)),
         )
         self._enact(admitted)
 
@@ -341,8 +343,12 @@ class Dispatcher:
             if wrong is not None:
                 raise wrong  # noqa: TRY301 - it is written down as all others
             context = self._context(attempt, identity)
-            request = _request(command, arguments, context)
-            decision = self._check(request)
+            # What was allowed and done is told again, though it may not be done again by now.
+            known = self._repeats.known(_key(identity, arguments), command.name, arguments)
+            targets = () if known is not None else command.targets(arguments, context)
+            request = _request(command, arguments, context, targets)
+            if known is None:
+                decision = self._check(request)
         except Exception as error:  # noqa: BLE001 - every caller is told something
             raise self._journal.refused(attempt, _told(error, attempt, arguments)) from None
         return _Admitted(
@@ -352,6 +358,7 @@ class Dispatcher:
             arguments=arguments,
             context=context,
             request=request,
+            known=known,
         )
 
     def _identify(self, caller: Caller) -> Identity:
@@ -377,9 +384,10 @@ class Dispatcher:
         key = admitted.key
         if key is None:
             return self._run_once(admitted)
-        attempt = admitted.attempt
+        attempt, known = admitted.attempt, admitted.known
         try:
-            known = self._repeats.begin(key, attempt.command, admitted.arguments)
+            if known is None:
+                known = self._repeats.begin(key, attempt.command, admitted.arguments)
         except CommandError as error:
             raise self._journal.refused(attempt, error) from None
         if known is not None:
@@ -486,12 +494,19 @@ def _require(decision: Decision, identity: Identity) -> None:
     raise CommandError(Code.PERMISSION_DENIED, sentence, rule=decision.rule)
 
 
-def _request(command: Command[Any, Any], arguments: BaseModel, context: Context) -> Request:
+def _key(identity: Identity, arguments: BaseModel) -> Key | None:
+    word = getattr(arguments, "idempotency_key", "")
+    return (identity.name, identity.role, word) if word else None
+
+
+def _request(
+    command: Command[Any, Any], arguments: BaseModel, context: Context, targets: Sequence[Target]
+) -> Request:
     return Request(
         identity=context.identity,
         command=command.name,
         effect=command.effect,
-        targets=command.targets(arguments, context),
+        targets=targets,
         reason=str(getattr(arguments, "reason", None) or ""),
     )
 

@@ -171,6 +171,17 @@ def test_what_the_linter_thought_before_is_not_new(desk):
     ]
 
 
+def test_the_linter_looks_at_the_stacks_around_one_too(desk, registry):
+    inner = Stack("inner", Retry(1), registry=registry)
+    Stack("outer", Retry(3) + inner, registry=registry)
+
+    told = desk.ask("operator", "set_parameter", path="inner/retry/max_attempts", value=3)
+
+    assert [(finding.rule, finding.is_new) for finding in told.findings] == [
+        ("retries-multiply", True)
+    ]
+
+
 class TestLeases:
     def test_the_old_value_returns_in_time_and_the_audit_says_so(self, desk, clock, value):
         told = desk.ask("agent", "set_parameter", path=SECONDS, value=4, lease=60, reason="slow")
@@ -282,8 +293,8 @@ class TestLeases:
         clock.advance(1.5)
         until(lambda: value(SECONDS) == 2.0)
 
-    def test_a_lease_that_cannot_end_is_tried_ever_more_rarely(self, desk, clock, value):
-        desk.ask("operator", "set_parameter", path=LONGEST_OPEN, value=600, lease=60)
+    def test_a_lease_that_cannot_end_is_tried_ever_more_rarely(self, desk, clock, value, caplog):
+        told = desk.ask("operator", "set_parameter", path=LONGEST_OPEN, value=600, lease=60)
         desk.ask("operator", "set_parameter", path=OPEN, value=400)  # more than what is to return
 
         for seconds in (60, 1, 2, 4):
@@ -292,10 +303,26 @@ class TestLeases:
             clock.advance(0.5)
         assert [entry.status for entry in desk.entries()[2:]] == ["failed"] * 4
         assert value(LONGEST_OPEN) == 600
+        assert f"{told.id} lends on for 8 s" in caplog.text
 
         desk.ask("operator", "set_parameter", path=OPEN, value=1)
         clock.advance(8)
         until(lambda: value(LONGEST_OPEN) == 5.0)
+
+    def test_a_short_lease_on_top_does_not_end_one_that_may_not_be_ended(self, desk, clock, value):
+        desk.ask("admin", "set_parameter", path=SECONDS, value=100)
+        lent = desk.ask("admin", "set_parameter", path=SECONDS, value=3, lease=60)
+
+        short = refused(desk, "agent", "set_parameter", path=SECONDS, value=4, lease=1)
+        ended = refused(desk, "agent", "end_lease", id=lent.id)
+        desk.ask("agent", "set_parameter", path=SECONDS, value=4, lease=60)
+        shorter = refused(desk, "agent", "set_parameter", path=SECONDS, value=5, lease=59)
+
+        assert (short.code, short.field, shorter.code) == (Code.CONFLICT, "lease", Code.CONFLICT)
+        assert f"{lent.id} has lent it until {lent.until}" in short.message
+        assert ended.code is Code.PERMISSION_DENIED
+        clock.advance(59)
+        assert value(SECONDS) == 4.0
 
     def test_what_the_application_has_set_on_top_is_what_returns(
         self, desk, clock, registry, value
@@ -532,6 +559,16 @@ class TestKeys:
         assert value(SECONDS) == 4.0
         assert desk.entries()[-1].status == "refused"
 
+    def test_what_could_not_be_done_again_is_told_again(self, desk):
+        lent = desk.ask("agent", "set_parameter", path=SECONDS, value=4, lease=60)
+        wanted = {"id": lent.id, "idempotency_key": "k1"}
+
+        ended = desk.ask("agent", "end_lease", **wanted)
+
+        assert desk.ask("agent", "end_lease", **wanted) == ended
+        assert refused(desk, "agent", "end_lease", id=lent.id).code is Code.NOT_FOUND
+        assert refused(desk, "viewer", "end_lease", **wanted).code is Code.PERMISSION_DENIED
+
     def test_what_has_failed_may_be_tried_again(self, desk, value):
         wanted = {"path": SECONDS, "value": 3, "expected_revision": 2, "idempotency_key": "k1"}
 
@@ -575,13 +612,13 @@ class TestKeys:
     def test_results_are_remembered_in_bounded_memory(self, monkeypatch):
         monkeypatch.setattr(repeats, "MAX_SIZE", 80)
         known, nothing = Repeats(), added.Note()
-        running = ("somebody", "running")
+        running = ("somebody", "admin", "running")
         known.begin(running, "command", nothing)
         for number in range(9):
-            known.begin(("somebody", str(number)), "command", nothing)
-            known.end(("somebody", str(number)), added.Noted(text="x" * 20, by=""))
+            known.begin(("somebody", "admin", str(number)), "command", nothing)
+            known.end(("somebody", "admin", str(number)), added.Noted(text="x" * 20, by=""))
 
-        told = [known.begin(("somebody", str(n)), "command", nothing) for n in (8, 7, 6)]
+        told = [known.begin(("somebody", "admin", str(n)), "command", nothing) for n in (8, 7, 6)]
         assert [result is not None for result in told] == [True, True, False]
         with pytest.raises(CommandError, match="still runs"):
             known.begin(running, "command", nothing)

@@ -12,10 +12,11 @@ from ninelives_control.changes.leases import Lease, Leases, Loan
 from ninelives_control.changes.store import StoreError
 from ninelives_control.errors import Code, CommandError
 from ninelives_grpc.changing import Wanted, change_all
+from ninelives_grpc.clock import rfc3339
 from ninelives_grpc.errors import ConfigError, RevisionError, UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ninelives_control.changes.store import ParameterStore
     from ninelives_control.identity.identity import Identity
@@ -98,7 +99,8 @@ class Changes:
     ) -> Made:
         """Change parameters, all of them or none.
 
-        One that is lent leaves its lease. Given a new one, it returns to where it would have.
+        One that is lent leaves its lease. Given a new one, it returns to where it would have, and
+        not before: who may not end the first could do so by a short one on top.
 
         Args:
             values: The new values by address.
@@ -107,15 +109,14 @@ class Changes:
 
         Raises:
             CommandError: `unavailable`: the values cannot be kept, or nobody could have those that
-                are lent return.
+                are lent return. `conflict`: One is lent for longer.
             ConfigError: A value is not allowed.
             RevisionError: A policy is not at the expected revision any more.
             UnknownNameError: There is no such parameter.
         """
         with self._lock:
-            if order.lease is not None and self.leases.closed:
-                message = "the control plane stops, and could not have the old value return"
-                raise CommandError(Code.UNAVAILABLE, message)
+            if order.lease is not None:
+                self._may_lend(values, order.lease)
             changes = self._registry.change(
                 values, expected_revisions=expected_revisions, dry_run=True
             )
@@ -177,6 +178,16 @@ class Changes:
                 continue
             return
 
+    def _may_lend(self, paths: Iterable[str], seconds: float) -> None:
+        if self.leases.closed:
+            message = "the control plane stops, and could not have the old value return"
+            raise CommandError(Code.UNAVAILABLE, message)
+        longer = self.leases.longer(paths, seconds)
+        if longer is not None:
+            message = f"{longer.id} has lent it until {rfc3339(longer.until)}; take a lease that "
+            message += "ends later, or end that one first"
+            raise CommandError(Code.CONFLICT, message, field="lease")
+
     def _keep(self, changes: Sequence[Change], order: Order) -> None:
         if self._store is None or order.lease is not None:
             return
@@ -213,15 +224,16 @@ class Changes:
         return until
 
     def _findings(self, values: Mapping[str, Any]) -> list[tuple[Finding, bool]]:
-        """Ask the linter about the stacks in which something changes."""
+        """Ask the linter about the stacks in which something changes, and those around them."""
         instead = {
             live.path: live.with_values(inner) for live, inner in self._registry.by_policy(values)
         }
+        changed = {self._registry.stack(path.partition("/")[0]) for path in instead}
         found: dict[Finding, bool] = {}
-        for name in dict.fromkeys(path.partition("/")[0] for path in instead):
-            stack = self._registry.stack(name)
-            before = set(stack.lint())
-            found |= {finding: finding not in before for finding in stack.lint(instead)}
+        for stack in self._registry:
+            if not changed.isdisjoint(stack.walk()):
+                before = set(stack.lint())
+                found |= {finding: finding not in before for finding in stack.lint(instead)}
         return list(found.items())
 
     def _has(self, path: str, value: ParameterValue) -> bool:

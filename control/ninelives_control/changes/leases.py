@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ninelives_control.model import ParameterValue
     from ninelives_grpc.clock import Clock
 
+_LOGGER = logging.getLogger("ninelives_control")
 _AGAIN = 1.0
 """Seconds after which a lease that could not be ended is tried again; twice as many each time."""
 _RAREST = 300.0
@@ -77,6 +78,7 @@ class Leases:
         self._clock = clock
         self._end = end
         self._leases: dict[str, Lease] = {}
+        self._ends: dict[str, float] = {}
         self._alarms: dict[str, Callable[[], None]] = {}
         self._lock = threading.RLock()
         self._worker: ThreadPoolExecutor | None = None
@@ -114,6 +116,15 @@ class Leases:
                     return loan.back
         return present
 
+    def longer(self, paths: Iterable[str], seconds: float) -> Lease | None:
+        """Return a lease of one of these that ends later than one would that is taken now."""
+        wanted, until = set(paths), self._clock.now() + seconds
+        with self._lock:
+            for key, lease in self._leases.items():
+                if self._ends[key] > until and not wanted.isdisjoint(lease.loans):
+                    return lease
+        return None
+
     def release(self, paths: Iterable[str]) -> None:
         """Take parameters out of their leases; a lease of nothing is gone."""
         leaving = set(paths)
@@ -121,7 +132,7 @@ class Leases:
             for lease in tuple(self._leases.values()):
                 kept = {path: loan for path, loan in lease.loans.items() if path not in leaving}
                 if not kept:
-                    del self._leases[lease.id]
+                    del self._leases[lease.id], self._ends[lease.id]
                     self._alarms.pop(lease.id, _nothing)()
                 elif len(kept) < len(lease.loans):
                     self._leases[lease.id] = dataclasses.replace(lease, loans=kept)
@@ -130,6 +141,7 @@ class Leases:
         """Take in a lease that ends in so many seconds."""
         with self._lock:
             self._leases[lease.id] = lease
+            self._ends[lease.id] = self._clock.now() + seconds
             self._ring(lease.id, seconds)
 
     def close(self) -> None:
@@ -162,8 +174,10 @@ class Leases:
             self._worker.submit(self._over, key, again)
 
     def _over(self, key: str, again: float) -> None:
-        with contextlib.suppress(CommandError):
+        try:
             self._end(key)
+        except CommandError as error:
+            _LOGGER.warning("%s lends on for %g s, as it could not be ended: %s", key, again, error)
         with self._lock:
             if key in self._leases:
                 self._ring(key, again, min(2 * again, _RAREST))

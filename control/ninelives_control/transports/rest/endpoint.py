@@ -1,6 +1,6 @@
 """Serve commands as resources: `POST /v1/commands/{name}`, and `GET` for those that only read.
 
-Errors are problems (RFC 9457) with our code, a revision is an entity tag, and `If-Match` is
+Errors are problems (RFC 9457) with our code, entity tags begin with a revision, and `If-Match` is
 `expected_revision`. `/v1/watch` has events as they come, `/v1/openapi.json` the description.
 """
 
@@ -165,7 +165,7 @@ class RestEndpoint:
         if not re.search(MATCH, match):
             msg = f'If-Match must be one entity tag, such as "3", not {match}'
             raise CommandError(Code.INVALID_ARGUMENT, msg, field=_REVISION)
-        revision = int(match.strip('"'))
+        revision = int(match.strip('"').partition("-")[0])
         if arguments.get(_REVISION) is None:
             arguments[_REVISION] = revision
         elif arguments[_REVISION] != revision:
@@ -243,11 +243,13 @@ def _body(result: BaseModel) -> bytes:
 
 
 def _tag(result: BaseModel, body: bytes) -> str:
-    """Return the entity tag of a result: its revision, or what its content comes to."""
+    """Return the entity tag of a result: its revision if it has one, and what it comes to.
+
+    The revision alone does not tell of the state of a policy, nor of another start of the process.
+    """
+    digest = hashlib.sha256(body).hexdigest()[:16]
     revision = getattr(result, "revision", None)
-    if isinstance(revision, int):
-        return f'"{revision}"'
-    return f'W/"{hashlib.sha256(body).hexdigest()[:16]}"'
+    return f'"{revision}-{digest}"' if isinstance(revision, int) else f'W/"{digest}"'
 
 
 async def _streamed(first: Watched, rest: AsyncGenerator[Watched]) -> AsyncGenerator[bytes]:
