@@ -64,9 +64,12 @@ class _Admitted:
 
     @property
     def key(self) -> tuple[str, str] | None:
-        """Who asks and by which idempotency key, or None without one."""
+        """Who asks and by which idempotency key, or None without one.
+
+        A token of the identity provider may have the name of one of the file.
+        """
         word = getattr(self.arguments, "idempotency_key", "")
-        return (self.identity.name, word) if word else None
+        return (f"{self.identity.proof}:{self.identity.name}", word) if word else None
 
 
 class Dispatcher:

@@ -192,7 +192,7 @@ REQUESTS = (
     Attack(
         name="http: chunks by another name (request smuggling)",
         do=headed("Transfer-Encoding: xchunked", body=b"0\r\n\r\n"),
-        told="501",
+        told="400",
         audit=HTTP,
     ),
     Attack(
@@ -308,6 +308,7 @@ REQUESTS = (
 )
 
 _ALIASES = "{" + " ".join(f"a{n}: listStacks {{ total }}" for n in range(200)) + "}"
+_NAMES = [f"a{n}" for n in range(100)]
 _CYCLE = "{ ...a } fragment a on Query { ...b } fragment b on Query { ...a }"
 _SPREADS = (
     "{ ...f0 } "
@@ -331,7 +332,16 @@ DOCUMENTS = (
         name="graphql: 200 aliases",
         do=asked(_ALIASES),
         told="200 invalid_argument",
-        audit=("graphql list_stacks invalid_argument",) * 200,
+        audit=("graphql graphql invalid_argument",),
+    ),
+    Attack(
+        name="graphql: 100 commands at once",
+        do=asked("mutation {" + " ".join(f"{name}: resetCircuitBreaker" for name in _NAMES) + "}"),
+        told="200 invalid_argument",
+        audit=(
+            *("graphql reset_circuit_breaker invalid_argument",) * 20,
+            "graphql graphql invalid_argument",
+        ),
     ),
     Attack(
         name="graphql: fragments in a circle",
@@ -375,7 +385,7 @@ DOCUMENTS = (
         name="graphql: a websocket message of 2 MB",
         do=lambda world: world.websocket({"type": "ping", "payload": "x" * 2**21}, who="admin"),
         told="1009",
-        unseen="the websocket library closes the connection before a message is there to be seen",
+        audit=HTTP,
     ),
 )
 
@@ -433,13 +443,13 @@ MESSAGES = (
     Attack(
         name="mcp: a resource outside",
         do=lambda world: world.method("resources/read", {"uri": "file:///etc/passwd"}),
-        told="error -32602",
+        told="error -32002",
         audit=("mcp mcp invalid_argument",),
     ),
     Attack(
         name="mcp: a way out of the resources",
         do=lambda world: world.method("resources/read", {"uri": "ninelives://stacks/../../audit"}),
-        told="error -32602",
+        told="error -32002",
         audit=("mcp mcp invalid_argument",),
     ),
     Attack(
@@ -471,14 +481,14 @@ MESSAGES = (
     Attack(
         name="lines: nested 100,000 deep",
         do=lambda world: world.lines(b'{"cmd":' * DEEP),
-        told="unauthenticated",
-        audit=("lines  unauthenticated",),
+        told="invalid_argument",
+        audit=("lines lines invalid_argument",),
     ),
     Attack(
         name="lines: 2 MB",
         do=lambda world: world.lines(json.dumps({"cmd": "x" * 2**21}).encode()),
-        told="unauthenticated",
-        audit=("lines  unauthenticated",),
+        told="invalid_argument",
+        audit=("lines lines invalid_argument",),
     ),
 )
 

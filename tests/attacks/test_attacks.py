@@ -18,7 +18,16 @@ TABLE = (
 )
 
 
+@pytest.fixture
+def restored(world):
+    """Leave the control plane as it was found, whatever came of an attack."""
+    yield
+    settled(world)
+    world.restore()
+
+
 @pytest.mark.parametrize("attack", TABLE, ids=lambda attack: attack.name)
+@pytest.mark.usefixtures("restored")
 def test_an_attack_is_refused_is_in_the_audit_and_changes_nothing(attack, world):
     attack.before(world)
     world.new_entries()
@@ -29,16 +38,13 @@ def test_an_attack_is_refused_is_in_the_audit_and_changes_nothing(attack, world)
     assert told == attack.told
     world.await_entries(len(attack.audit))
     written = world.new_entries()
-    assert [f"{entry.transport} {entry.command} {entry.reason}" for entry in written] == list(
-        attack.audit
-    )
+    found = [f"{entry.transport} {entry.command} {entry.reason}" for entry in written]
+    assert found == list(attack.audit)
     assert {entry.status for entry in written} <= {"refused", "failed"}
     assert all(token not in str(written) for token in world.tokens.values())
     assert bool(attack.audit) != bool(attack.unseen)
     assert world.state() == before
     assert world.works()
-    settled(world)
-    world.restore()
 
 
 def test_the_table_is_long_enough_and_says_each_thing_once():

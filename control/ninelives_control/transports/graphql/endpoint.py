@@ -16,6 +16,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
     BaseGraphQLTransportWSHandler,
 )
 
+from ninelives_control import plain_json
 from ninelives_control.errors import Code
 from ninelives_control.identity.identity import bearer
 from ninelives_control.transports.graphql.schema import schema_for
@@ -169,8 +170,8 @@ class GraphQLEndpoint(GraphQL[Asker, None]):
             JSONDecodeError: It is not.
         """
         try:
-            value: object = json.loads(data)
-        except (ValueError, RecursionError) as error:
+            value: object = plain_json.loads(data)
+        except ValueError as error:
             raise json.JSONDecodeError(str(error), "", 0) from None
         if isinstance(value, dict):
             return value
