@@ -72,6 +72,8 @@ def tokens(folder):
     """A token for each role, and others."""
     path = folder / "tokens.json"
     made = {str(role): token_file.create(path, str(role), role) for role in Role}
+    made["second"] = token_file.create(path, "second", Role.ADMIN)
+    made["hourly"] = token_file.create(path, "hourly", Role.ADMIN, timedelta(hours=1))
     made["other"] = token_file.create(path, "other", Role.AGENT)
     made["expired"] = token_file.create(path, "expired", Role.ADMIN, timedelta(seconds=-1))
     return made

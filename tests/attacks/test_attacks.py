@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.attacks import authentication, authorization, crafted
+from tests.attacks import authentication, authorization, confirmation, crafted, flooding, times
 from tests.attacks.world import settled
 
 TABLE = (
@@ -15,6 +15,9 @@ TABLE = (
     *crafted.REQUESTS,
     *crafted.DOCUMENTS,
     *crafted.MESSAGES,
+    *confirmation.CONFIRMATIONS,
+    *times.CLOCKS,
+    *flooding.FLOODS,
 )
 
 

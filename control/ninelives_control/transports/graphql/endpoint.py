@@ -19,6 +19,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 from ninelives_control import plain_json
 from ninelives_control.errors import Code
 from ninelives_control.identity.identity import bearer
+from ninelives_control.transports.graphql.errors import note
 from ninelives_control.transports.graphql.schema import schema_for
 from ninelives_control.transports.http.guard import caller_of
 
@@ -94,7 +95,10 @@ class _WebSocketHandler(BaseGraphQLTransportWSHandler[Asker, None]):
         """Give a code to the errors that are not of the schema, too."""
         if message["type"] == "error":
             for error in message["payload"]:
-                error.setdefault("extensions", {"code": str(Code.UNAVAILABLE)})
+                if "extensions" not in error:
+                    error["extensions"] = {"code": str(Code.UNAVAILABLE)}
+                    assert isinstance(self.view, GraphQLEndpoint)
+                    await self.view.note(self.context)
         await super().send_message(message)
 
 
@@ -140,6 +144,10 @@ class GraphQLEndpoint(GraphQL[Asker, None]):
                 # Left to the garbage collector, their parts would be closed in the wrong order.
                 await response.body_iterator.aclose()  # type: ignore[attr-defined]
                 await request.state.result.aclose()
+
+    async def note(self, asker: Asker) -> None:
+        """Have it written down that somebody wants more subscriptions than there may be."""
+        await note(self._dispatcher, "subscription", Code.UNAVAILABLE, asker.caller.peer)
 
     def newest(self) -> BaseSchema:
         """Return the schema for the commands that there are now; what runs keeps the one it has."""

@@ -101,7 +101,9 @@ class CodedErrors(SchemaExtension):
             for field in others[:room]:
                 await self._refused(field, refusal)
             if not asked or others[room:]:
-                await self._note()
+                # It asks for no command, or for a great many.
+                peer = self.execution_context.context.caller.peer
+                await note(self._dispatcher, "document", Code.INVALID_ARGUMENT, peer)
         return coded
 
     async def _refused(self, asked: Asked, error: GraphQLError) -> GraphQLError:
@@ -126,22 +128,17 @@ class CodedErrors(SchemaExtension):
         )
         return GraphQLError(refused.message, nodes=error.nodes, extensions=_extensions(refused))
 
-    async def _note(self) -> None:
-        """Have it written down that a document was refused that asks for no command, or many."""
-        refusal = EarlyRefusal(
-            transport=_NAME,
-            request="document",
-            answer="errors",
-            code=Code.INVALID_ARGUMENT,
-            peer=self.execution_context.context.caller.peer,
-        )
-        await asyncio.to_thread(self._dispatcher.note, refusal)
-
     def _elsewhere(self, asked: Asked, error: GraphQLError) -> str:
         for root, fields in self._roots.items():
             if asked.name in fields:
                 return f"{asked.name} is a {root}, and no {asked.root}"
         return error.message
+
+
+async def note(dispatcher: Dispatcher, request: str, code: Code, peer: str) -> None:
+    """Have something written down that was refused, and is no command."""
+    refusal = EarlyRefusal(transport=_NAME, request=request, answer="error", code=code, peer=peer)
+    await asyncio.to_thread(dispatcher.note, refusal)
 
 
 def _plain(command: Command[Any, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
