@@ -37,6 +37,8 @@ _LOGGER = logging.getLogger("ninelives_control")
 _NAME = "graphql"
 EVENT_NAMES = "names"
 """The argument of the subscription that the command `watch` does not have."""
+_MOST_REFUSED = 20
+"""Commands of a document that is not valid which are written down one by one."""
 _OF_CLIENTS = (
     MissingQueryError,
     CannotGetOperationTypeError,
@@ -87,17 +89,21 @@ class CodedErrors(SchemaExtension):
             refusal = refusal or error
             meant = [field for field in asked if field.is_meant_by(error)]
             new = [field for field in meant if field not in done]
+            if not meant or (new and len(done) + len(new) > _MOST_REFUSED):
+                coded.append(_told(error))
+                continue
             done += new
             coded += [await self._refused(field, error) for field in new]
-            if not meant:
-                coded.append(_told(error))
         if refusal is not None:
             # The others in the document were asked for as well, and do not run either.
-            for field in asked:
-                if field not in done:
-                    await self._refused(field, refusal)
-            if not asked:
-                await self._note()
+            others = [field for field in asked if field not in done]
+            room = _MOST_REFUSED - len(done)
+            for field in others[:room]:
+                await self._refused(field, refusal)
+            if not asked or others[room:]:
+                # It asks for no command, or for a great many.
+                peer = self.execution_context.context.caller.peer
+                await note(self._dispatcher, "document", Code.INVALID_ARGUMENT, peer)
         return coded
 
     async def _refused(self, asked: Asked, error: GraphQLError) -> GraphQLError:
@@ -122,22 +128,17 @@ class CodedErrors(SchemaExtension):
         )
         return GraphQLError(refused.message, nodes=error.nodes, extensions=_extensions(refused))
 
-    async def _note(self) -> None:
-        """Have it written down that a document was refused that asks for no command."""
-        refusal = EarlyRefusal(
-            transport=_NAME,
-            request="document",
-            answer="errors",
-            code=Code.INVALID_ARGUMENT,
-            peer=self.execution_context.context.caller.peer,
-        )
-        await in_thread(self._dispatcher.note, refusal)
-
     def _elsewhere(self, asked: Asked, error: GraphQLError) -> str:
         for root, fields in self._roots.items():
             if asked.name in fields:
                 return f"{asked.name} is a {root}, and no {asked.root}"
         return error.message
+
+
+async def note(dispatcher: Dispatcher, request: str, code: Code, peer: str) -> None:
+    """Have something written down that was refused, and is no command."""
+    refusal = EarlyRefusal(transport=_NAME, request=request, answer="error", code=code, peer=peer)
+    await asyncio.to_thread(dispatcher.note, refusal)
 
 
 def _plain(command: Command[Any, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,6 +70,11 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy on the way may have believed the other one (RFC 9112, 6.3).
+            refusal = problem(400, "send Content-Length or Transfer-Encoding, not both")
+            refusal.headers["Connection"] = "close"
+            return refusal
         # No page in a browser can ask at a Unix socket.
         local = is_loopback(self._host) and not peer_of(scope).unix
         if local and not is_loopback(_name_in(f"//{headers.get('host', '')}")):

@@ -22,8 +22,10 @@ NAME = "http"
 _BAD_REQUEST = 400
 _OF_SERVER = range(500, 600)
 _CODES = {401: Code.UNAUTHENTICATED, 403: Code.PERMISSION_DENIED, 404: Code.NOT_FOUND}
+_MISUSED = {1002, 1003, 1007, 1009}
 _WENT_WELL = {1000, 1001, 1005, 1006, 1012}
-"""Codes by which websockets are closed that nobody has misused (RFC 6455, 7.4.1)."""
+"""Codes by which websockets are closed for bytes that are none or too many, and for nothing of
+the kind (RFC 6455, 7.4.1)."""
 
 
 class Noted:
@@ -43,7 +45,7 @@ class Noted:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request or serve a websocket."""
         if scope["type"] == "websocket":
-            await self._app(scope, receive, self._watching(scope, send))
+            await self._app(scope, self._hearing(scope, receive), self._watching(scope, send))
             return
         with marked() as mark:
 
@@ -61,6 +63,17 @@ class Noted:
         # A loop holds its tasks weakly only.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _hearing(self, scope: Scope, receive: Receive) -> Receive:
+        """Notice when the server has closed a websocket for what came on it."""
+
+        async def hearing() -> Message:
+            message = await receive()
+            if message["type"] == "websocket.disconnect" and message.get("code") in _MISUSED:
+                await self._note(scope, "websocket", message["code"])
+            return message
+
+        return hearing
 
     def _watching(self, scope: Scope, send: Send) -> Send:
         accepted = False

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from ninelives_control import plain_json
 from ninelives_control.command import Command, Context, Effect
 from ninelives_control.errors import Code, CommandError
 from ninelives_control.model import Arguments, Result
@@ -185,18 +186,13 @@ async def _asking(request: Request, function: Callable[..., T], *args: Any) -> T
 def _parsed(body: bytes) -> dict[str, object]:
     """Read the arguments; none at all are an empty object."""
     try:
-        value = json.loads(body, parse_constant=_refused) if body.strip() else {}
-    except (ValueError, RecursionError):
+        value = plain_json.loads(body) if body.strip() else {}
+    except ValueError:
         value = None
     if not isinstance(value, dict):
-        msg = "the body must be a JSON object with the arguments, such as {}"
+        msg = "the body must be a JSON object with the arguments, each once, such as {}"
         raise CommandError(Code.INVALID_ARGUMENT, msg)
     return value
-
-
-def _refused(word: str) -> None:
-    """Refuse what is no JSON, such as NaN."""
-    raise ValueError(word)
 
 
 def _asked(model: type[BaseModel], request: Request) -> dict[str, object]:
@@ -233,8 +229,8 @@ def _kinds(schema: dict[str, Any]) -> set[str]:
 
 def _plain(text: str) -> object:
     try:
-        return json.loads(text, parse_constant=_refused)
-    except (ValueError, RecursionError):
+        return plain_json.loads(text)
+    except ValueError:
         return text
 
 
