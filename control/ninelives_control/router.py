@@ -496,7 +496,8 @@ def _require(decision: Decision, identity: Identity) -> None:
 
 def _key(identity: Identity, arguments: BaseModel) -> Key | None:
     word = getattr(arguments, "idempotency_key", "")
-    return (identity.name, identity.role, word) if word else None
+    # A token of the identity provider may have the name of one of the file.
+    return (f"{identity.proof}:{identity.name}", identity.role, word) if word else None
 
 
 def _request(

@@ -138,7 +138,7 @@ class CodedErrors(SchemaExtension):
 async def note(dispatcher: Dispatcher, request: str, code: Code, peer: str) -> None:
     """Have something written down that was refused, and is no command."""
     refusal = EarlyRefusal(transport=_NAME, request=request, answer="error", code=code, peer=peer)
-    await asyncio.to_thread(dispatcher.note, refusal)
+    await in_thread(dispatcher.note, refusal)
 
 
 def _plain(command: Command[Any, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
