@@ -115,6 +115,15 @@ def test_a_list_has_a_tag_as_well(rest):
     assert rest.get("commands/list_commands").headers["ETag"] != tag
 
 
+def test_a_conflict_with_a_lease_is_no_failed_precondition(rest):
+    rest.post("set_parameter", {"path": PATH, "value": 4, "lease": 600})
+    tag = rest.get("commands/get_parameter", path=PATH).headers["ETag"]
+
+    answer = rest.post("set_parameter", {"path": PATH, "value": 5, "lease": 60}, If_Match=tag)
+
+    assert (answer.status, answer.json["field"]) == (409, "lease")
+
+
 def test_a_change_is_made_only_to_what_was_seen(rest, shop):
     tag = rest.get("commands/get_parameter", path=PATH).headers["ETag"]
     change = {"path": PATH, "value": 7}

@@ -231,7 +231,7 @@ class Changes:
         changed = {self._registry.stack(path.partition("/")[0]) for path in instead}
         found: dict[Finding, bool] = {}
         for stack in self._registry:
-            if not changed.isdisjoint(stack.walk()):
+            if stack in changed or not changed.isdisjoint(stack.nested):
                 before = set(stack.lint())
                 found |= {finding: finding not in before for finding in stack.lint(instead)}
         return list(found.items())

@@ -152,7 +152,8 @@ class RestEndpoint:
         try:
             result = await _asking(request, self._dispatcher.execute, name, arguments)
         except CommandError as error:
-            lost = match is not None and error.code is Code.CONFLICT
+            # Other conflicts, such as with a lease, have nothing to do with what was expected.
+            lost = match is not None and error.revision is not None
             return problem_of(error, 412 if lost else None)
         body = _body(result)
         return Response(body, headers={"ETag": _tag(result, body)}, media_type="application/json")
