@@ -68,12 +68,18 @@ def _edited(world: World) -> str:
     return world.change(f"{head}.{encoded(json.dumps(claims).encode())}.{signature}")
 
 
-def _stolen_session(world: World) -> str:
-    session = world.mcp_session("viewer")
-    message = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
-    told = world.mcp(message, "admin", session)[0]
-    world.http("DELETE", "/mcp", None, "viewer", MCP | session)
-    return told
+def stolen_session(method: str) -> Callable[[World], str]:
+    """Go on with the session of a viewer."""
+
+    def attack(world: World) -> str:
+        session = MCP | world.mcp_session("viewer")
+        message = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
+        told = world.http(method, "/mcp", message, "admin", session)
+        # It goes on for whom it belongs to.
+        assert world.http("DELETE", "/mcp", None, "viewer", session) == "200"
+        return told
+
+    return attack
 
 
 def _basic(world: World) -> str:
@@ -244,11 +250,14 @@ TOKENS = (
         told="401",
         audit=("mcp mcp unauthenticated",),
     ),
-    Attack(
-        name="mcp: the session of somebody else",
-        do=_stolen_session,
-        told="404",
-        audit=("http http not_found",),
+    *(
+        Attack(
+            name=f"mcp: the session of somebody else, by {method}",
+            do=stolen_session(method),
+            told="404",
+            audit=("http http not_found",),
+        )
+        for method in ("POST", "GET", "DELETE")
     ),
     Attack(
         name="mcp: a session that nobody has opened",

@@ -46,6 +46,14 @@ def asked(document: Any, **variables: object) -> Callable[[World], str]:
     return lambda world: world.graphql(document, **variables)
 
 
+def _smuggled(world: World) -> str:
+    """Hide a change behind a request, from whoever believes its length."""
+    body = json.dumps(BODY).encode()
+    hidden = b"0\r\n\r\n" + world.head("admin", f"Content-Length: {len(body)}") + body
+    lengths = (f"Content-Length: {len(hidden)}", "Transfer-Encoding: chunked")
+    return world.raw(world.head("viewer", *lengths) + hidden)
+
+
 def _unpaired(world: World) -> str:
     return world.rest("set_parameter", b'{"path": "shop/\\ud800/x", "value": 1}', "admin")
 
@@ -185,7 +193,7 @@ REQUESTS = (
     ),
     Attack(
         name="http: a length and chunks (request smuggling)",
-        do=headed("Content-Length: 5", "Transfer-Encoding: chunked", body=b"0\r\n\r\nGET / HTTP"),
+        do=_smuggled,
         told="400",
         audit=HTTP,
     ),

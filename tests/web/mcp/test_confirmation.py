@@ -96,16 +96,17 @@ async def test_it_is_not_done_for_a_client_that_can_not_ask(connect, entries):
     ]
 
 
-async def test_it_is_not_done_if_the_client_fails_to_ask(connect, entries):
+async def test_it_is_not_done_if_the_client_fails_to_ask(connect, mode, entries):
     person = Person(ErrorData(code=-32000, message="the window is closed"))
 
     async with connect("admin", elicitation_callback=person) as client:
         with pytest.raises(MCPError, match="the window is closed"):
             await client.call_tool("erase")
 
+    # A newer client is on its own then, and the server hears nothing of it.
     assert [(entry.command, entry.status, entry.reason) for entry in entries()] == [
         ("erase", "refused", "permission_denied")
-    ]
+    ] * (mode == "legacy")
 
 
 async def test_nobody_is_asked_for_what_would_be_refused(connect, entries):
