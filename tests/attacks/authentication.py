@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ninelives_control.v1 import control_pb2 as pb
 from tests.attacks.attack import Attack
-from tests.attacks.world import MCP, PATH
+from tests.attacks.world import MCP, PATH, PATIENCE, refusal
 from tests.control.issuer import encoded, pem
 
 if TYPE_CHECKING:
@@ -82,6 +82,13 @@ def stolen_session(method: str) -> Callable[[World], str]:
     return attack
 
 
+def _two_over_grpc(world: World) -> str:
+    shown = world.metadata("viewer") + world.metadata("admin")
+    with world.channel() as channel:
+        call = channel.unary_unary("/ninelives_control.v1.ControlService/GetState")
+        return refusal(lambda: call(b"", metadata=shown, timeout=PATIENCE))
+
+
 def _basic(world: World) -> str:
     shown = base64.b64encode(f"admin:{world.tokens['admin']}".encode()).decode()
     return world.rest("set_parameter", SET, None, {"Authorization": f"Basic {shown}"})
@@ -108,6 +115,20 @@ TOKENS = (
         do=over_grpc("ninelives_x"),
         told="UNAUTHENTICATED unauthenticated",
         audit=("grpc set_parameter unauthenticated",),
+    ),
+    Attack(
+        name="grpc: two tokens, of which a proxy may have looked at the other",
+        do=_two_over_grpc,
+        told="UNAUTHENTICATED unauthenticated",
+        audit=("grpc get_state unauthenticated",),
+    ),
+    Attack(
+        name="rest: two tokens, of which a proxy may have looked at the other",
+        do=lambda world: world.raw(
+            world.head("viewer", f"Authorization: Bearer {world.tokens['admin']}")
+        ),
+        told="401",
+        audit=REST,
     ),
     Attack(
         name="grpc: Execute without a token",
