@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ninelives_control.v1 import control_pb2 as pb
 from tests.attacks.attack import Attack
-from tests.attacks.world import MCP, PATH
+from tests.attacks.world import MCP, PATH, PATIENCE, refusal
 from tests.control.issuer import encoded, pem
 
 if TYPE_CHECKING:
@@ -68,12 +68,25 @@ def _edited(world: World) -> str:
     return world.change(f"{head}.{encoded(json.dumps(claims).encode())}.{signature}")
 
 
-def _stolen_session(world: World) -> str:
-    session = world.mcp_session("viewer")
-    message = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
-    told = world.mcp(message, "admin", session)[0]
-    world.http("DELETE", "/mcp", None, "viewer", MCP | session)
-    return told
+def stolen_session(method: str) -> Callable[[World], str]:
+    """Go on with the session of a viewer."""
+
+    def attack(world: World) -> str:
+        session = MCP | world.mcp_session("viewer")
+        message = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
+        told = world.http(method, "/mcp", message, "admin", session)
+        # It goes on for whom it belongs to.
+        assert world.http("DELETE", "/mcp", None, "viewer", session) == "200"
+        return told
+
+    return attack
+
+
+def _two_over_grpc(world: World) -> str:
+    shown = world.metadata("viewer") + world.metadata("admin")
+    with world.channel() as channel:
+        call = channel.unary_unary("/ninelives_control.v1.ControlService/GetState")
+        return refusal(lambda: call(b"", metadata=shown, timeout=PATIENCE))
 
 
 def _basic(world: World) -> str:
@@ -102,6 +115,20 @@ TOKENS = (
         do=over_grpc("ninelives_x"),
         told="UNAUTHENTICATED unauthenticated",
         audit=("grpc set_parameter unauthenticated",),
+    ),
+    Attack(
+        name="grpc: two tokens, of which a proxy may have looked at the other",
+        do=_two_over_grpc,
+        told="UNAUTHENTICATED unauthenticated",
+        audit=("grpc get_state unauthenticated",),
+    ),
+    Attack(
+        name="rest: two tokens, of which a proxy may have looked at the other",
+        do=lambda world: world.raw(
+            world.head("viewer", f"Authorization: Bearer {world.tokens['admin']}")
+        ),
+        told="401",
+        audit=REST,
     ),
     Attack(
         name="grpc: Execute without a token",
@@ -244,11 +271,14 @@ TOKENS = (
         told="401",
         audit=("mcp mcp unauthenticated",),
     ),
-    Attack(
-        name="mcp: the session of somebody else",
-        do=_stolen_session,
-        told="404",
-        audit=("http http not_found",),
+    *(
+        Attack(
+            name=f"mcp: the session of somebody else, by {method}",
+            do=stolen_session(method),
+            told="404",
+            audit=("http http not_found",),
+        )
+        for method in ("POST", "GET", "DELETE")
     ),
     Attack(
         name="mcp: a session that nobody has opened",

@@ -6,6 +6,9 @@ import gzip
 import json
 from typing import TYPE_CHECKING, Any
 
+from google.protobuf.internal.encoder import _VarintBytes
+from google.protobuf.struct_pb2 import Value
+
 from ninelives_control.v1 import control_pb2 as pb
 from tests.attacks.attack import Attack
 from tests.attacks.world import MCP, PATH
@@ -44,6 +47,24 @@ def headed(*lines: str, body: bytes = b"") -> Callable[[World], str]:
 
 def asked(document: Any, **variables: object) -> Callable[[World], str]:
     return lambda world: world.graphql(document, **variables)
+
+
+def _smuggled(world: World) -> str:
+    """Hide a change behind a request, from whoever believes its length."""
+    body = json.dumps(BODY).encode()
+    hidden = b"0\r\n\r\n" + world.head("admin", f"Content-Length: {len(body)}") + body
+    lengths = (f"Content-Length: {len(hidden)}", "Transfer-Encoding: chunked")
+    return world.raw(world.head("viewer", *lengths) + hidden)
+
+
+def _nested(times: int) -> bytes:
+    """Return a request whose value is a list of a list of a list."""
+    value = Value(bool_value=True).SerializeToString()
+    for _ in range(times):
+        # By hand: protobuf would not write what it does not read.
+        for tag in (b"\x0a", b"\x32"):
+            value = tag + _VarintBytes(len(value)) + value
+    return b"\x12" + _VarintBytes(len(value)) + value
 
 
 def _unpaired(world: World) -> str:
@@ -185,7 +206,7 @@ REQUESTS = (
     ),
     Attack(
         name="http: a length and chunks (request smuggling)",
-        do=headed("Content-Length: 5", "Transfer-Encoding: chunked", body=b"0\r\n\r\nGET / HTTP"),
+        do=_smuggled,
         told="400",
         audit=HTTP,
     ),
@@ -394,6 +415,14 @@ MESSAGES = (
         name="grpc: bytes that are no message",
         do=lambda world: world.bytes_to(
             "/ninelives_control.v1.ControlService/SetParameter", b"\xff" * 100
+        ),
+        told="INVALID_ARGUMENT invalid_argument",
+        audit=("grpc set_parameter invalid_argument",),
+    ),
+    Attack(
+        name="grpc: lists nested 1,000 deep",
+        do=lambda world: world.bytes_to(
+            "/ninelives_control.v1.ControlService/SetParameter", _nested(1000)
         ),
         told="INVALID_ARGUMENT invalid_argument",
         audit=("grpc set_parameter invalid_argument",),

@@ -3,7 +3,8 @@
 import pytest
 
 from tests.attacks import authentication, authorization, confirmation, crafted, flooding, times
-from tests.attacks.world import settled
+from tests.attacks.world import PATIENCE
+from tests.waiting import until
 
 TABLE = (
     *authentication.TOKENS,
@@ -25,7 +26,7 @@ TABLE = (
 def restored(world):
     """Leave the control plane as it was found, whatever came of an attack."""
     yield
-    settled(world)
+    until(world.is_left, patience=PATIENCE)
     world.restore()
 
 

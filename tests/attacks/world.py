@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import gc
 import io
 import json
 import socket
@@ -17,6 +17,7 @@ from websockets.sync.client import connect
 from ninelives_control.audit.early import EarlyRefusals
 from ninelives_control.cli.group import run
 from ninelives_control.transports.grpc.errors import told as told_over_grpc
+from ninelives_control.transports.http.server import HttpServer
 from ninelives_control.transports.lines.lines import JsonLines
 from ninelives_control.v1 import control_pb2 as pb
 from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
@@ -68,6 +69,18 @@ class World:
         self.audit = dispatcher._journal._audit
         dispatcher._early = EarlyRefusals(self.audit, self.clock)
         self._seen = 0
+        # Nothing leads to it from outside.
+        self._server = next(
+            (
+                found._server.server_state
+                for found in gc.get_objects()
+                # What it is is not asked: a weak reference would say what it leads to.
+                if type(found) is HttpServer
+                and found._listener.fileno() >= 0
+                and found._listener.getsockname()[1] == plane.http_port
+            ),
+            None,
+        )
 
     # What there is.
 
@@ -88,6 +101,11 @@ class World:
         """Wait for as many: what is no HTTP is written down after it was answered."""
         with contextlib.suppress(AssertionError):
             until(lambda: len(self.audit.entries(after=self._seen)) >= number, patience=2)
+
+    def is_left(self) -> bool:
+        """Tell whether nobody watches any more, and nobody is connected over HTTP."""
+        connected = self._server is not None and self._server.connections
+        return not (connected or self.plane.dispatcher._watches)
 
     def restore(self) -> None:
         """Give all parameters the values they were declared with."""
@@ -298,13 +316,3 @@ def refusal(call: Any) -> str:
         known = told_over_grpc(error)
         return error.code().name + (f" {known.code}" if known else "")
     return "OK"
-
-
-def in_loop(main: Any) -> Any:
-    """Run a coroutine."""
-    return asyncio.run(main)
-
-
-def settled(world: World) -> None:
-    """Wait until nobody watches and nobody is connected any more."""
-    until(lambda: not world.plane.dispatcher._watches, patience=PATIENCE)

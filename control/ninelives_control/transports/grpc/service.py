@@ -209,13 +209,14 @@ def _executed(values: dict[str, Any]) -> pb.ExecuteResponse:
 
 def caller_of(context: ServicerContext) -> Credentials:
     """Return what is known of the client of a call."""
-    header = None
-    for key, value in context.invocation_metadata() or ():
-        if key == "authorization":
-            header = value if isinstance(value, str) else value.decode("latin-1")
+    headers = [
+        value if isinstance(value, str) else value.decode("latin-1")
+        for key, value in context.invocation_metadata() or ()
+        if key == "authorization"
+    ]
     peer = context.peer()
     return Credentials(
-        token=bearer(header),
+        token=bearer(*headers),
         loopback=_from_here(peer),
         peer=_address(peer),
         certificate=_certificate(context),

@@ -74,7 +74,7 @@ class GrpcTransport:
         address = plane.address(NAME)
         if address.port is not None:
             ensure_free(address.host, address.port, "grpc_port")
-        guards = [ChannelzGuard(plane.dispatcher), UnknownMethods(plane.dispatcher)]
+        guards = [UnknownMethods(plane.dispatcher), ChannelzGuard(plane.dispatcher)]
         server = grpc.aio.server(options=options(plane.limits), interceptors=guards)
         server.add_generic_rpc_handlers((ControlService(plane.dispatcher).handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

@@ -114,7 +114,7 @@ def caller_of(scope: Scope) -> Credentials:
     headers = Headers(scope=scope)
     here, peer = _from_here(scope), peer_of(scope)
     return Credentials(
-        token=bearer(headers.get("authorization")),
+        token=bearer(*headers.getlist("authorization")),
         loopback=here,
         peer=address_of(scope),
         certificate=peer.certificate,

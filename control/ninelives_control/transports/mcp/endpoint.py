@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ninelives_control.router import Dispatcher
 
 _NAME = "mcp"
-_CALL = "tools/call"
 _MOST_SESSIONS = 100
 _IDLE = 600.0
 """Seconds after which a session ends that nobody uses."""
@@ -152,12 +151,6 @@ class _DispatcherDesk:
                 raise
 
     async def _note(self, context: ServerRequestContext[Any, Any]) -> None:
-        params = context.params or {}
-        name, arguments = params.get("name"), params.get("arguments")
-        if context.method == _CALL and isinstance(name, str):
-            given = arguments if isinstance(arguments, dict) else {}
-            await self.decline(name, given, "the protocol refused it", context)
-            return
         refusal = EarlyRefusal(
             transport=_NAME,
             request=context.method,
