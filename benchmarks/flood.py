@@ -35,7 +35,7 @@ from ninelives_control.identity import tokens as token_file
 from ninelives_control.identity.identity import Role
 from ninelives_control.v1.control_pb2 import GetParameterRequest, SetParameterRequest
 from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
-from ninelives_grpc import Registry, aio, server_interceptor
+from ninelives_grpc import Registry, Stack, aio, server_interceptor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,6 +46,8 @@ FLOODS = ("reads", "changes", "strangers")
 LIFTED = Limits(
     commands_per_second=1e6,
     burst=1e6,
+    changes_per_second=1e6,
+    changes_burst=1e6,
     concurrent=1000,
     unknown_per_second=1e6,
     unknown_burst=1e6,
@@ -84,7 +86,7 @@ def serve(kind: str, limited: str, folder: str) -> None:
             asyncio.run(_serve_aio(stack, plane))
 
 
-async def _serve_aio(stack, plane: ControlPlane) -> None:  # type: ignore[no-untyped-def]
+async def _serve_aio(stack: Stack, plane: ControlPlane) -> None:
     server = grpc.aio.server(interceptors=[aio.server_interceptor(stack)])
     server.add_generic_rpc_handlers((_handlers(_say_async, _say_async, _say_async),))
     _announce(server.add_insecure_port("127.0.0.1:0"), plane)
@@ -137,10 +139,10 @@ def _over_grpc(kind: str, ports: list[int], token: str, number: int) -> Callable
 def _over_http(kind: str, ports: list[int], token: str, number: int) -> Callable[[], object]:
     connection = http.client.HTTPConnection("127.0.0.1", ports[1], timeout=5)
     headers = {"content-type": "application/json", "authorization": f"Bearer {token}"}
-    command, arguments = "get_parameter", {"path": PATH}
+    command = "get_parameter"
+    arguments: dict[str, object] = {"path": PATH}
     if kind == "changes":
-        command, arguments = "set_parameter", {"path": PATH, "value": str(1000 + number)}
-        arguments["value"] = 1000 + number  # type: ignore[assignment]
+        command, arguments = "set_parameter", {"path": PATH, "value": 1000 + number}
     body = json.dumps(arguments)
 
     def ask() -> None:
@@ -228,7 +230,7 @@ def measure(seconds: float, rounds: int, clients: int) -> None:
 
 def _report(side: str, rows: dict[tuple[str, str], list[tuple[float, ...]]]) -> None:
     print(f"\n{side} server, median over the rounds")
-    print(f"  {'':24}{'p50 ms':>8}{'p99 ms':>8}{'p50 ×':>8}{'p99 ×':>8}{'asked/s':>10}")
+    print(f"  {'':24}{'p50 ms':>8}{'p99 ms':>8}{'p50 x':>8}{'p99 x':>8}{'asked/s':>10}")
     for (limited, kind), measured in rows.items():
         p50, p99 = (statistics.median(row[index] for row in measured) for index in (2, 3))
         times50 = statistics.median(row[2] / row[0] for row in measured)
