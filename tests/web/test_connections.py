@@ -108,6 +108,18 @@ def test_an_answer_may_take_longer_than_a_request(plane):
             connection.recv(1)
 
 
+def test_an_answer_does_not_wait_for_its_head_to_be_acknowledged(plane):
+    durations = []
+    with connected(plane) as connection:
+        for _ in range(20):
+            began = time.monotonic()
+            connection.sendall(HEAD + b"\r\n")
+            received_until(connection, b'"ok"}')
+            durations.append(time.monotonic() - began)
+
+    assert min(durations[5:]) < 0.03
+
+
 def test_connections_beyond_the_limit_are_told_and_closed(plane):
     with contextlib.ExitStack() as stack:
         taken = [stack.enter_context(connected(plane, HEAD + b"\r\n")) for _ in range(4)]
