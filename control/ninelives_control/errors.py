@@ -12,6 +12,7 @@ import re
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from ninelives_control.audit.redaction import without_tokens
 from ninelives_grpc.errors import ConfigError, NinelivesError, RevisionError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -61,10 +62,13 @@ class CommandError(NinelivesError):
         rule: str = "",
         retry_after: float | None = None,
     ) -> None:
-        """Hold what the caller is told; what callers wrote may be in it, so it is shortened."""
+        """Hold what the caller is told.
+
+        What callers wrote may be in it, so it is shortened, and tokens in it are masked.
+        """
         self.code = code
-        self.message = shortened(message, _LONGEST)
-        self.field = shortened(field, _LONGEST)
+        self.message = shortened(without_tokens(message), _LONGEST)
+        self.field = shortened(without_tokens(field), _LONGEST)
         self.revision = revision
         self.rule = rule
         self.retry_after = retry_after

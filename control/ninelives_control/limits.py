@@ -42,6 +42,8 @@ class Limits:
     Attributes:
         commands_per_second: Commands that one identity may issue.
         burst: Commands of one identity that may come at once after a quiet time.
+        changes_per_second: Those of them that change something, which are written down twice.
+        changes_burst: Those that may come at once after a quiet time.
         concurrent: Commands of one identity that run at once; others wait for half a second.
         unknown_per_second: Commands that callers without a token from one host may issue, and
             likewise attempts with a token or certificate that is not known. All hosts together
@@ -58,6 +60,8 @@ class Limits:
 
     commands_per_second: float = 100.0
     burst: float = 200.0
+    changes_per_second: float = 20.0
+    changes_burst: float = 100.0
     concurrent: int = 4
     unknown_per_second: float = 20.0
     unknown_burst: float = 100.0
@@ -93,6 +97,9 @@ class Turnstile:
         self._known = self._stack(
             RateLimit(limits.commands_per_second, limits.burst, scope=_key_of),
         )
+        self._changes = self._stack(
+            RateLimit(limits.changes_per_second, limits.changes_burst, scope=_key_of),
+        )
         rate, burst = limits.unknown_per_second, limits.unknown_burst
         self._unknown = self._stack(
             RateLimit(rate, burst, scope=_key_of)
@@ -109,10 +116,23 @@ class Turnstile:
         """
         if identity.proof is Proof.IN_PROCESS:
             return
+        limits = self._limits
         if identity.proof is Proof.ANONYMOUS:
-            self._pass(self._unknown, f"{what} {identity.name} {_host_of(caller)}", "you")
+            key = f"{what} {identity.name} {_host_of(caller)}"
+            self._pass(self._unknown, key, f"you may issue {limits.unknown_per_second:g} commands")
         else:
-            self._pass(self._known, f"{what} {identity.name}", identity.name)
+            said = f"{identity.name} may issue {limits.commands_per_second:g} commands"
+            self._pass(self._known, f"{what} {identity.name}", said)
+
+    def admit_change(self, identity: Identity) -> None:
+        """Let an identity issue a command that changes something.
+
+        Raises:
+            CommandError: `rate_limited`: it has issued too many.
+        """
+        if identity.proof is not Proof.IN_PROCESS:
+            said = f"{identity.name} may issue {self._limits.changes_per_second:g} changes"
+            self._pass(self._changes, identity.name, said)
 
     def admit_unknown(self, caller: Caller) -> None:
         """Let somebody be told that it is not known.
@@ -120,7 +140,8 @@ class Turnstile:
         Raises:
             CommandError: `rate_limited`: it has been told too often.
         """
-        self._pass(self._unknown, f"unknown {_host_of(caller)}", "unknown callers")
+        said = f"unknown callers may try {self._limits.unknown_per_second:g} times"
+        self._pass(self._unknown, f"unknown {_host_of(caller)}", said)
 
     def run(
         self,
@@ -157,7 +178,7 @@ class Turnstile:
         )
         raise refuse(CommandError(Code.RATE_LIMITED, message, retry_after=_PATIENCE))
 
-    def _pass(self, stack: Stack, key: str, who: str) -> None:
+    def _pass(self, stack: Stack, key: str, said: str) -> None:
         token = _key.set(key)
         try:
             stack.call(_nothing)
@@ -167,10 +188,7 @@ class Turnstile:
             return
         finally:
             _key.reset(token)
-        limits = self._limits
-        known = stack is self._known
-        rate = limits.commands_per_second if known else limits.unknown_per_second
-        message = f"{who} may issue {rate:g} commands a second; try again in {wait:.2g} s"
+        message = f"{said} a second; try again in {wait:.2g} s"
         raise CommandError(Code.RATE_LIMITED, message, retry_after=wait)
 
     def _stack(self, expression: Expression) -> Stack:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from ninelives_control.audit.redaction import without_tokens
 from ninelives_control.errors import shortened
 
 if TYPE_CHECKING:
@@ -56,7 +57,12 @@ ParameterValue = Annotated[bool | int | float | str | None, BeforeValidator(_pla
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 """A text argument of bounded length."""
 
-Reason = Annotated[Text, Field(description="Why, for the audit and the event.")]
+Reason = Annotated[
+    Text,
+    # Events go further than the audit, which masks it anyway.
+    AfterValidator(without_tokens),
+    Field(description="Why, for the audit and the event."),
+]
 """Why something is to change."""
 
 IdempotencyKey = Annotated[

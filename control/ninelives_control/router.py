@@ -335,6 +335,8 @@ class Dispatcher:
             attempt = _known(attempt, identity)
             self._turnstile.admit(identity, caller)
             command = command or self.commands.get(name)
+            if command.effect is not Effect.READ:
+                self._turnstile.admit_change(identity)
             decision = self._authorization.may_use(identity, command.name, command.effect)
             _require(decision, identity)
             arguments = command.parse(raw)

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from ninelives_grpc import Registry
 
 
-LIFTED = Limits(commands_per_second=1e6, burst=1e6, unknown_per_second=1e6, unknown_burst=1e6)
+LIFTED = Limits(
+    commands_per_second=1e6,
+    burst=1e6,
+    changes_per_second=1e6,
+    changes_burst=1e6,
+    unknown_per_second=1e6,
+    unknown_burst=1e6,
+)
 """As good as none."""
 
 

@@ -15,7 +15,14 @@ from ninelives_grpc.testing import VirtualClock
 from tests.control import added
 from tests.control.desk import Desk
 
-FEW = Limits(commands_per_second=2, burst=3, unknown_per_second=1, unknown_burst=2)
+FEW = Limits(
+    commands_per_second=2,
+    burst=3,
+    changes_per_second=1,
+    changes_burst=2,
+    unknown_per_second=1,
+    unknown_burst=2,
+)
 
 
 @pytest.fixture
@@ -78,6 +85,19 @@ def test_a_lease_ends_though_its_holder_asks_too_often(desk, clock, shop):
     desk.dispatcher.end_leases()
 
     assert shop.parameters["bulkhead/max_concurrent"].get() == 4
+
+
+def test_changes_are_limited_by_themselves(desk, shop):
+    path = "shop/bulkhead/max_concurrent"
+    for value in (5, 6):
+        desk.ask("operator", "set_parameter", path=path, value=value)
+
+    with pytest.raises(CommandError, match="operator may issue 1 changes a second") as caught:
+        desk.ask("operator", "set_parameter", path=path, value=7)
+
+    assert caught.value.code is Code.RATE_LIMITED
+    assert shop.parameters["bulkhead/max_concurrent"].get() == 6
+    assert desk.entries()[-1].reason == "rate_limited"
 
 
 def test_what_is_not_valid_counts_as_well(desk):

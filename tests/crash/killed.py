@@ -25,7 +25,13 @@ def main() -> None:
         tokens=folder / "tokens.json",
         audit=folder / "audit.sqlite",
         parameters=folder / "parameters.sqlite",
-        limits=Limits(commands_per_second=1e6, burst=1e6, concurrent=CLIENTS),
+        limits=Limits(
+            commands_per_second=1e6,
+            burst=1e6,
+            changes_per_second=1e6,
+            changes_burst=1e6,
+            concurrent=CLIENTS,
+        ),
     )
     with plane:
         sys.stdout.write(f"{plane.grpc_port} {plane.http_port}\n")

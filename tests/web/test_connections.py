@@ -7,11 +7,13 @@ import time
 import grpc
 import pytest
 
-from ninelives_control import ControlPlane, Limits
+from ninelives_control import Context, ControlPlane, Effect, Limits
+from ninelives_control.command import command
 from ninelives_control.tls import Tls
 from ninelives_control.v1.control_pb2 import ListStacksRequest
 from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
 from ninelives_grpc import Registry, Retry, Stack
+from tests.control import added
 from tests.waiting import until
 from tests.web.authority import Authority
 from tests.web.http_asker import connected, fetch, received_until
@@ -20,11 +22,19 @@ SHORT = Limits(connections=4, patience=0.4, stall=0.4, unknown_per_second=1e6, u
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
 
+@command(Effect.READ)
+def long(arguments: added.Note, context: Context) -> added.Noted:
+    """Tell a lot."""
+    return added.Noted(text="a" * 1_000_000, by="")
+
+
 @pytest.fixture(scope="module")
 def plane():
     registry = Registry()
     Stack("shop", Retry(3), registry=registry)
-    with ControlPlane(registry, grpc_port=0, http_port=0, limits=SHORT) as plane:
+    plane = ControlPlane(registry, grpc_port=0, http_port=0, limits=SHORT)
+    plane.commands.add(long)
+    with plane:
         yield plane
 
 
@@ -98,6 +108,18 @@ def test_an_answer_may_take_longer_than_a_request(plane):
             connection.recv(1)
 
 
+def test_an_answer_does_not_wait_for_its_head_to_be_acknowledged(plane):
+    durations = []
+    with connected(plane) as connection:
+        for _ in range(20):
+            began = time.monotonic()
+            connection.sendall(HEAD + b"\r\n")
+            received_until(connection, b'"ok"}')
+            durations.append(time.monotonic() - began)
+
+    assert min(durations[5:]) < 0.03
+
+
 def test_connections_beyond_the_limit_are_told_and_closed(plane):
     with contextlib.ExitStack() as stack:
         taken = [stack.enter_context(connected(plane, HEAD + b"\r\n")) for _ in range(4)]
@@ -113,7 +135,7 @@ def test_connections_beyond_the_limit_are_told_and_closed(plane):
 
 
 def test_clients_that_take_nothing_make_room_for_others(plane):
-    ask = b"GET /v1/openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 1000
+    ask = b"GET /v1/commands/long HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 40
     with contextlib.ExitStack() as stack:
         for _ in range(4):
             connection = stack.enter_context(socket.socket())

@@ -9,8 +9,9 @@ hold. A field that is not set has the default that its comment names.
 An error comes with google.rpc.ErrorInfo: domain "ninelives-grpc", and a reason, which is one of
 invalid_argument (INVALID_ARGUMENT, with google.rpc.BadRequest), not_found and unknown_command
 (NOT_FOUND), conflict (ABORTED; the metadata has the actual revision), unauthenticated
-(UNAUTHENTICATED), permission_denied (PERMISSION_DENIED), audit_unavailable and unavailable
-(UNAVAILABLE), and internal (INTERNAL).
+(UNAUTHENTICATED), permission_denied (PERMISSION_DENIED), rate_limited (RESOURCE_EXHAUSTED; the
+metadata has the seconds to wait, and grpc-retry-pushback-ms the milliseconds),
+audit_unavailable and unavailable (UNAVAILABLE), and internal (INTERNAL).
 """
 
 import abc

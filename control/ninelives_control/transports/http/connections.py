@@ -80,7 +80,12 @@ class Listener:
                 await asyncio.sleep(_PAUSE)
                 continue
             connection.settimeout(0)
-            host = address[0] if isinstance(address, tuple) else ""
+            host = ""
+            if isinstance(address, tuple):
+                host = address[0]
+                # asyncio does so for sockets that it has made itself: the body of an answer would
+                # wait for the client to acknowledge its head, which takes up to 40 ms.
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._has_room(host):
                 self._open[connection] = host
                 task = loop.create_task(self._begin(connection))

@@ -58,6 +58,8 @@ class PatientHttp(H11Protocol):
     def __init__(self, *, limits: Limits, **more: Any) -> None:
         """Begin without a connection."""
         super().__init__(**more)
+        # Paths and queries may hold what nobody should read; the audit is what is to be read.
+        self.access_log = False
         self._stall_seconds = limits.stall
         self._receiving = Patience(limits.patience, self._too_slow)
         self._stalled = Patience(limits.stall, self._abort)
