@@ -1,6 +1,7 @@
 """Rules that are looked at again while the control plane runs."""
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -123,9 +124,12 @@ def test_threads_see_one_version_or_the_other(path):
     replace(path, version("a"))
     file = Reloaded([path], lambda: load(path))
 
+    writing = threading.Lock()
+
     def look(number):
         if number % 25 == 0:
-            replace(path, version("ab"[number % 2]))
+            with writing:
+                replace(path, version("ab"[number % 2]))
         return {rule.id.partition("-")[0] for rule in file.loaded().value}
 
     with ThreadPoolExecutor(4) as pool:
