@@ -190,11 +190,11 @@ def _p(durations: list[float], share: float) -> float:
     return sorted(durations)[int(share * (len(durations) - 1))] * 1e3
 
 
-def measure(seconds: float, rounds: int, clients: int) -> None:
+def measure(sides: list[str], seconds: float, rounds: int, clients: int) -> None:
     """Print what each flood does to p50 and p99 of calls, and how much of it came through."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         token = token_file.create(Path(folder, "tokens.json"), "flood", Role.OPERATOR)
-        for side in ("sync", "aio"):
+        for side in sides:
             served = {}
             for limited in ("limited", "unlimited"):
                 process = stack.enter_context(_process("serve", side, limited, folder))
@@ -256,8 +256,9 @@ def main() -> None:
             parser.add_argument("--seconds", type=float, default=3.0)
             parser.add_argument("--rounds", type=int, default=8)
             parser.add_argument("--clients", type=int, default=16)
+            parser.add_argument("--sides", nargs="+", default=["sync", "aio"])
             given = parser.parse_args()
-            measure(given.seconds, given.rounds, given.clients)
+            measure(given.sides, given.seconds, given.rounds, given.clients)
 
 
 if __name__ == "__main__":
