@@ -41,6 +41,7 @@ class Journal:
         Of those that are too many, one row a second for each caller stands for all.
         """
         if error.code is Code.RATE_LIMITED:
+            set_mark()  # also of one that is only counted
             self._floods.refused(attempt.identity or host_in(attempt.peer), attempt)
             return error
         attempt = dataclasses.replace(attempt, rule=error.rule)
