@@ -34,6 +34,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def coverage(session: nox.Session) -> None:
+    """Branches that the tests go through: 95 % at least."""
+    session.install("-e", ".[dev]")
+    session.run("pytest", "-n", "auto", "--cov", "--cov-report=term:skip-covered", *session.posargs)
+
+
+@nox.session
 def lowest(session: nox.Session) -> None:
     """Tests of the data plane with the oldest versions that are allowed."""
     session.install("uv")

@@ -1,20 +1,19 @@
-"""A gRPC server for the examples to call: it fails now and then, as servers do."""
+"""gRPC servers for the examples to call: they fail, or take their time, as servers do."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import time
+from collections.abc import Callable, Iterator
 from concurrent import futures
-from typing import TYPE_CHECKING
 
 import grpc
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+Price = Callable[[bytes, grpc.ServicerContext], bytes]
 
 
-@contextlib.contextmanager
-def flaky_server(failures: int = 2, name: bytes = b"") -> Iterator[str]:
+def flaky_server(failures: int = 2, name: bytes = b"") -> contextlib.AbstractContextManager[str]:
     """Serve `/shop.Shop/Price`; the first calls fail with UNAVAILABLE. Yields the address."""
     calls = itertools.count(1)
 
@@ -23,8 +22,25 @@ def flaky_server(failures: int = 2, name: bytes = b"") -> Iterator[str]:
             context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
         return name + request + b" costs 3.90"
 
+    return _served(price)
+
+
+def slow_server(seconds: float = 0.3) -> contextlib.AbstractContextManager[str]:
+    """Serve `/shop.Shop/Price`; every third call takes its time. Yields the address."""
+    calls = itertools.count(1)
+
+    def price(request: bytes, _: grpc.ServicerContext) -> bytes:
+        if next(calls) % 3 == 0:
+            time.sleep(seconds)
+        return request + b" costs 3.90"
+
+    return _served(price)
+
+
+@contextlib.contextmanager
+def _served(price: Price) -> Iterator[str]:
     handlers = {"Price": grpc.unary_unary_rpc_method_handler(price)}
-    server = grpc.server(futures.ThreadPoolExecutor(4))
+    server = grpc.server(futures.ThreadPoolExecutor(16))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("shop.Shop", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

@@ -69,14 +69,19 @@ class Registry:
 
         It is called in the thread that makes the stack, before that is used, and must not raise.
         """
-        with self._lock:
-            self._subscribers = (*self._subscribers, callback)
+
+        # Not the callback itself, which may be given twice.
+        def notify(stack: Stack) -> None:
+            callback(stack)
 
         def unsubscribe() -> None:
             with self._lock:
-                kept = [other for other in self._subscribers if other is not callback]
-                self._subscribers = tuple(kept)
+                self._subscribers = tuple(
+                    other for other in self._subscribers if other is not notify
+                )
 
+        with self._lock:
+            self._subscribers = (*self._subscribers, notify)
         return unsubscribe
 
     def remove(self, name: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -41,6 +42,9 @@ class Scheduler:
 
     def later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
         """Call a function after so many seconds; it must not block. Returns how to call it off."""
+        if sys.is_finalizing():
+            # A thread would wait for ever to start, and the process with it.
+            return lambda: None
         with self._changed:
             if self._thread is None:
                 # First, as a signal handler may raise here, and nobody could call the entry off.

@@ -51,6 +51,7 @@ class Reloaded(Generic[T]):
         self._paths = tuple(paths)
         self._load = load
         self._lock = threading.Lock()
+        self._said: list[bytes | None] = []
         self._seen, value = self._fresh()
         self._loaded = Loaded(value=value)
 
@@ -66,11 +67,14 @@ class Reloaded(Generic[T]):
             return self._loaded
 
     def _look(self) -> None:
-        before = self._loaded
+        before, signatures = self._loaded, self._signatures()
+        if self._read() == self._said:
+            self._seen = _settled(signatures)
+            return
         try:
             self._seen, value = self._fresh()
         except ConfigError as error:
-            self._seen = _settled(self._signatures())
+            self._seen, self._said = _settled(signatures), self._read()
             self._loaded = Loaded(value=before.value, problem=str(error))
             if self._loaded.problem != before.problem:
                 _LOGGER.error(  # noqa: TRY400 - no trace
@@ -86,10 +90,13 @@ class Reloaded(Generic[T]):
     def _fresh(self) -> tuple[tuple[Signature, ...] | None, T]:
         """Load a version that did not change meanwhile, as far as the file system can tell."""
         while True:
-            signatures = self._signatures()
+            signatures, self._said = self._signatures(), self._read()
             value = self._load()
             if self._signatures() == signatures:
                 return _settled(signatures), value
+
+    def _read(self) -> list[bytes | None]:
+        return [_bytes_in(path) for path in self._paths]
 
     def _signatures(self) -> tuple[Signature, ...]:
         return tuple(signature(path) for path in self._paths)
@@ -102,6 +109,13 @@ def _settled(signatures: tuple[Signature, ...]) -> tuple[Signature, ...] | None:
     """Return None if one was just written: one more write might leave the same signature."""
     fresh = any(abs(time.time_ns() - written) < _COARSE for written, _, _ in signatures)
     return None if fresh else signatures
+
+
+def _bytes_in(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def signature(path: Path) -> Signature:

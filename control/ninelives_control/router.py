@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from ninelives_control.audit.canonical import WHOLE, canonical_arguments
+from ninelives_control.audit.early import EarlyRefusals
 from ninelives_control.audit.journal import Journal
 from ninelives_control.audit.log import Attempt
 from ninelives_control.audit.redaction import without_tokens
@@ -28,13 +29,15 @@ from ninelives_grpc.clock import MONOTONIC
 from ninelives_grpc.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from ninelives_control.audit.early import EarlyRefusal
     from ninelives_control.audit.log import AuditLog
     from ninelives_control.authorization.decision import Authorizer, Decision
     from ninelives_control.changes.leases import Lease
+    from ninelives_control.changes.repeats import Key
     from ninelives_control.changes.store import ParameterStore
-    from ninelives_control.command import CommandTable
+    from ninelives_control.command import CommandTable, Target
     from ninelives_control.identity.identity import Authenticator, Caller
     from ninelives_grpc.clock import Clock
     from ninelives_grpc.observer.observer import Observer
@@ -60,12 +63,13 @@ class _Admitted:
     arguments: BaseModel
     context: Context
     request: Request
+    known: BaseModel | None = None
+    """Its result, if it is a repetition."""
 
     @property
-    def key(self) -> tuple[str, str] | None:
+    def key(self) -> Key | None:
         """Who asks and by which idempotency key, or None without one."""
-        word = getattr(self.arguments, "idempotency_key", "")
-        return (self.identity.name, word) if word else None
+        return _key(self.identity, self.arguments)
 
 
 class Dispatcher:
@@ -113,6 +117,7 @@ class Dispatcher:
         self._authorization = authorization
         self._journal = Journal(audit, clock)
         self._turnstile = Turnstile(limits or Limits(), clock)
+        self._early = EarlyRefusals(audit, clock)
         self._audit = audit
         self._events = events
         self._observer = observer
@@ -181,6 +186,17 @@ class Dispatcher:
         except CommandError as refused:
             return refused
         raise AssertionError
+
+    def note(self, refusal: EarlyRefusal) -> None:
+        """Write down what a transport has turned away before it was a command.
+
+        Those of a kind are counted, so that a flood of them does not fill the disk.
+        """
+        self._early.add(refusal)
+
+    def close(self) -> None:
+        """Write down what was only counted so far."""
+        self._early.close()
 
     def recognize(self, name: str, *, caller: Caller, transport: str) -> Identity:
         """Return who a caller is that has not said yet what it wants.
@@ -255,11 +271,13 @@ class Dispatcher:
         return opened
 
     def end_leases(self) -> None:
-        """Have all that was lent return, as nobody would see to it later."""
-        self.changes.leases.close()
+        """Have all that was lent return, as nobody would see to it later; lend nothing more."""
+        self.changes.stop_lending()
         for lease in self.changes.leases:
-            with contextlib.suppress(CommandError):
+            with contextlib.suppress(CommandError, UnknownNameError):
                 self._end_lease(lease, "the control plane stops")
+        for lease in self.changes.leases:
+            _LOGGER.warning("%s stays as it was lent by %s", " and ".join(lease.loans), lease.id)
 
     def end_floods(self) -> None:
         """Write down what was counted of attempts that were too many."""
@@ -296,7 +314,7 @@ class Dispatcher:
             command=end_lease,
             arguments=arguments,
             context=context,
-            request=_request(end_lease, arguments, context),
+            request=_request(end_lease, arguments, context, end_lease.targets(arguments, context)),
         )
         self._enact(admitted)
 
@@ -327,8 +345,12 @@ class Dispatcher:
             if wrong is not None:
                 raise wrong  # noqa: TRY301 - it is written down as all others
             context = self._context(attempt, identity)
-            request = _request(command, arguments, context)
-            decision = self._check(request)
+            # What was allowed and done is told again, though it may not be done again by now.
+            known = self._repeats.known(_key(identity, arguments), command.name, arguments)
+            targets = () if known is not None else command.targets(arguments, context)
+            request = _request(command, arguments, context, targets)
+            if known is None:
+                decision = self._check(request)
         except Exception as error:  # noqa: BLE001 - every caller is told something
             raise self._journal.refused(attempt, _told(error, attempt, arguments)) from None
         return _Admitted(
@@ -338,6 +360,7 @@ class Dispatcher:
             arguments=arguments,
             context=context,
             request=request,
+            known=known,
         )
 
     def _identify(self, caller: Caller) -> Identity:
@@ -363,21 +386,19 @@ class Dispatcher:
         key = admitted.key
         if key is None:
             return self._run_once(admitted)
-        attempt = admitted.attempt
+        attempt, known = admitted.attempt, admitted.known
         try:
-            known = self._repeats.begin(key, attempt.command, attempt.arguments)
+            if known is None:
+                known = self._repeats.begin(key, attempt.command, admitted.arguments)
         except CommandError as error:
             raise self._journal.refused(attempt, error) from None
         if known is not None:
             self._journal.repeated(attempt)
             return known
         try:
-            result = self._run_once(admitted)
-        except BaseException:
+            return self._run_once(admitted)
+        finally:
             self._repeats.forget(key)
-            raise
-        self._repeats.end(key, result)
-        return result
 
     def _run_once(self, admitted: _Admitted) -> BaseModel:
         return self._enact(dataclasses.replace(admitted, attempt=self._begun(admitted)))
@@ -392,6 +413,9 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - every caller is told something
             # No local variable: whoever keeps the logged error would keep the call with it.
             raise journal.failed(attempt, _told(error, attempt, admitted.arguments)) from None
+        if admitted.key is not None:
+            # Before its outcome is written down: if that fails, it has run all the same.
+            self._repeats.end(admitted.key, result)
         if audited:
             journal.succeeded(attempt, result)
         return result
@@ -472,12 +496,20 @@ def _require(decision: Decision, identity: Identity) -> None:
     raise CommandError(Code.PERMISSION_DENIED, sentence, rule=decision.rule)
 
 
-def _request(command: Command[Any, Any], arguments: BaseModel, context: Context) -> Request:
+def _key(identity: Identity, arguments: BaseModel) -> Key | None:
+    word = getattr(arguments, "idempotency_key", "")
+    # A token of the identity provider may have the name of one of the file.
+    return (f"{identity.proof}:{identity.name}", identity.role, word) if word else None
+
+
+def _request(
+    command: Command[Any, Any], arguments: BaseModel, context: Context, targets: Sequence[Target]
+) -> Request:
     return Request(
         identity=context.identity,
         command=command.name,
         effect=command.effect,
-        targets=command.targets(arguments, context),
+        targets=targets,
         reason=str(getattr(arguments, "reason", None) or ""),
     )
 

@@ -28,6 +28,7 @@ from ninelives_control.transports.http.transport import HttpTransport
 from ninelives_control.transports.local import LocalClient
 from ninelives_control.transports.transport import Address
 from ninelives_grpc.errors import ConfigError
+from ninelives_grpc.forking import afresh_in_children
 from ninelives_grpc.observer.observer import Observer
 from ninelives_grpc.registry import default_registry
 from ninelives_grpc.sinks.memory import MemorySink
@@ -50,6 +51,8 @@ _LOGGER = logging.getLogger("ninelives_control")
 
 TRANSPORTS: Sequence[type[Transport]] = (GrpcTransport, HttpTransport)
 """The transports that are served, in the order in which they start."""
+_of_parents: list[contextlib.ExitStack] = []
+"""What a forked child has no part in; it must not be closed there, nor collected."""
 
 
 class ControlPlane:
@@ -59,7 +62,8 @@ class ControlPlane:
         serve_application()
 
     Without a token file, callers on the same machine may read, and nobody may change anything but
-    the application itself, by `execute`.
+    the application itself, by `execute`. In a child that is forked it is not started, and what was
+    lent then stays.
 
     Args:
         registry: The stacks; by default `default_registry`.
@@ -144,6 +148,16 @@ class ControlPlane:
         self._dispatcher: Dispatcher | None = None
         self._teardown: contextlib.ExitStack | None = None
         self._lock = threading.Lock()
+        afresh_in_children(self)
+
+    def start_afresh(self) -> None:
+        """Be as if it was never started: its threads, files and ports are those of the parent."""
+        self._lock = threading.Lock()
+        atexit.unregister(self.stop)
+        if self._teardown is not None:
+            _of_parents.append(self._teardown)
+            self._teardown = None
+        self._forget()
 
     @property
     def grpc_port(self) -> int:
@@ -245,15 +259,15 @@ class ControlPlane:
             limits=self.limits,
         )
         teardown.callback(self._forget)
+        teardown.callback(self._dispatcher.close)
         teardown.callback(_log_anchor, audit)
         if self._audit_signing_key is not None:
             teardown.callback(Keeper(audit.sign).close)
         teardown.callback(self._dispatcher.end_floods)
         teardown.callback(self._dispatcher.end_leases)
-        if store is not None:
-            teardown.callback(self.registry.subscribe(self._dispatcher.changes.restore))
-            for stack in self.registry:
-                self._dispatcher.changes.restore(stack)
+        teardown.callback(self.registry.subscribe(self._dispatcher.changes.take_in))
+        for stack in self.registry:
+            self._dispatcher.changes.take_in(stack)
         transports = [make() for make in TRANSPORTS if self._serves(make.name)]
         loop = LoopThread(transports, self._dispatcher.end_watches)
         self._ports = loop.start(self)

@@ -18,7 +18,7 @@ from ninelives_grpc.outcome import Code
 from ninelives_grpc.stacks.edge import error_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 
     from ninelives_grpc.interceptors.aio_driver import AioDriver
     from ninelives_grpc.interceptors.aio_replay import AioReplay, Writes
@@ -78,7 +78,8 @@ class ProtectedAioCall:
                 # Without headers of the server's it may be a failure whose code is on its way.
                 driver.execution.call.committed |= len(metadata) > 0
                 return metadata
-        last = None if driver.execution.outcome.local else driver.attempt
+        local = driver.execution.outcome.local
+        last = None if local else driver.called_off or driver.attempt
         return Metadata() if last is None else await last.initial_metadata()
 
     async def trailing_metadata(self) -> Metadata:
@@ -134,6 +135,8 @@ class ProtectedAioCall:
         error = error_of(outcome, driver.stack.name, aio=True) if outcome.refusal else outcome.error
         if isinstance(error, AioRpcError):
             return error
+        if driver.called_off is not None:
+            return driver.called_off
         # Cancelled between two attempts, or the channel was closed meanwhile.
         details = str(error or _CANCELLED_HERE)
         return AioLocalError(details, code=outcome.code)
@@ -144,8 +147,7 @@ class ProtectedAioCall:
         It raises the same whatever it is asked.
         """
         attempt = self._driver.attempt
-        raises = self._raised() is not None and hasattr(attempt, "_interceptors_task")
-        return attempt if raises else None
+        return attempt if self._raised() is not None and _intercepted(attempt) else None
 
     def _raised(self) -> BaseException | None:
         """Return what was raised in place of a call, or by the application in a policy, or None."""
@@ -288,6 +290,7 @@ class StreamRequestMixin:
 
     _driver: AioDriver
     _cancelled_here: Callable[[], bool]
+    _raise_if_failed: Callable[[], Coroutine[Any, Any, None]]
     _writes: Writes[Any] | None
     _raw: bool
 
@@ -310,7 +313,9 @@ class StreamRequestMixin:
         if self._raw and not isinstance(request, bytes | None):
             raise TypeError(_NO_BYTES.format(type(request).__name__))
         if not await self._unless_finished(writes.write(request)):
-            if self._cancelled_here():
+            if not _intercepted(self._driver.attempt):
+                await self._raise_if_failed()
+            elif self._cancelled_here():
                 raise asyncio.CancelledError
             raise asyncio.InvalidStateError(_FINISHED)
 
@@ -345,6 +350,11 @@ class StreamRequestMixin:
             over.cancel()
             task.cancel()
         return worked
+
+
+def _intercepted(attempt: Any) -> bool:
+    """Tell whether an attempt goes through interceptors below, which gRPC answers for."""
+    return hasattr(attempt, "_interceptors_task")
 
 
 async def _ask(answer: Any) -> Any:

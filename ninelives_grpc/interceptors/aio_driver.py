@@ -37,6 +37,7 @@ class AioDriver:
     Attributes:
         execution: What it follows.
         attempt: gRPC's call object of the attempt under way, or of the last one; None before.
+        called_off: The attempt that was under way when the application cancelled the call, or None.
         finished: Whether it is over; `execution.outcome` then says how.
     """
 
@@ -62,6 +63,7 @@ class AioDriver:
         self.stack = stack
         self.execution = execution
         self.attempt: Any = None
+        self.called_off: Any = None
         self.finished = False
         self.loop = loop
         self._begin = begin
@@ -119,8 +121,8 @@ class AioDriver:
         if self._task is not None:
             self._task.cancel()
         for attempt in (self._first, self.attempt):
-            if attempt is not None:
-                attempt.cancel()
+            if attempt is not None and attempt.cancel():
+                self.called_off = attempt
         return True
 
     def _cancel(self, now: float, error: BaseException | None = None) -> None:

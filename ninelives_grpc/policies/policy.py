@@ -7,6 +7,7 @@ turns each into a `Live` object, which holds the current snapshot and the state,
 from __future__ import annotations
 
 import dataclasses
+import logging
 import re
 import threading
 from enum import Enum, auto
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ninelives_grpc.events import Emitter
     from ninelives_grpc.parameters import Spec, Value
 
+_LOGGER = logging.getLogger("ninelives_grpc")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -206,13 +208,19 @@ class Live(Generic[P]):
             raise ConfigError(error.message, path=path) from None
 
     def become(self, new: P, old: P) -> None:
-        """Take another snapshot; whoever calls it holds `changing`."""
+        """Take another snapshot; whoever calls it holds `changing`.
+
+        An `adopt` that raises is logged: other policies that change too have changed by now.
+        """
         self.policy = new
         self.revision += 1
-        self.adopt(old)
+        try:
+            self.adopt(old)
+        except Exception:
+            _LOGGER.exception("%s could not fit its state to its new values", self.path)
 
     def announce(self, change: Change, by: str, reason: str) -> None:
-        """Tell everybody who wants to know that a parameter has changed."""
+        """Tell everybody who wants to know that a parameter has changed; who raises is logged."""
         name = change.path.rpartition("/")[2]
         self._emitter.emit(
             ParameterChanged(
@@ -228,7 +236,10 @@ class Live(Generic[P]):
             )
         )
         for callback in tuple(self._subscribers.get(name, ())):
-            callback(change.new)
+            try:
+                callback(change.new)
+            except Exception:  # the change has been made, and others are still to hear of it
+                _LOGGER.exception("a subscriber of %s failed", change.path)
 
     def _about(self, call: Call, now: float) -> dict[str, Any]:
         """Return what all events have that concern a call."""

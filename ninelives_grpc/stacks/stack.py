@@ -105,6 +105,9 @@ class Stack(Nested):
         clock: Where time comes from; tests give a `VirtualClock`.
         sink: Where its events go, besides what the registry attaches.
 
+    Attributes:
+        nested: The stacks that stand inside its expression.
+
     Raises:
         ConfigError: The name or the composition is not possible; says which and what is.
 
@@ -122,6 +125,7 @@ class Stack(Nested):
         "emitter",
         "expression",
         "name",
+        "nested",
         "parameters",
         "plan",
         "recorder",
@@ -145,6 +149,7 @@ class Stack(Nested):
             raise ConfigError(msg, path=f"{name}: expression")
         self.name = name
         self.expression = expression
+        self.nested = frozenset(node for node in expression.walk() if isinstance(node, Nested))
         self.clock = clock
         self.disabled = disabled()
         self.emitter = Emitter(name)

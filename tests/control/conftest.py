@@ -14,6 +14,7 @@ from ninelives_control.identity.identity import Role
 from ninelives_control.v1.control_pb2_grpc import ControlServiceStub
 from ninelives_grpc import Bulkhead, CircuitBreaker, Retry, Stack, Timeout
 from tests.control.desk import Desk
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +76,8 @@ def plane(registry, shop, tokens, tokens_path, audit_path):
     )
     with plane:
         yield plane
-    assert set(threading.enumerate()) <= before
+    # That of the scheduler lingers for a moment.
+    until(lambda: set(threading.enumerate()) <= before, threading.enumerate)
 
 
 @pytest.fixture

@@ -125,6 +125,7 @@ def test_everybody_may_ask_about_themselves(desk):
     assert "numbers from 0.75 to 12" in told.sentence
     assert outcomes(told) == {
         "everybody-reads": "silent",
+        "audit-is-for-operators": "silent",
         "operators-change": "silent",
         "agents-tune": "would_allow",
         "agents-reset": "silent",

@@ -1,5 +1,6 @@
 """Commands as subcommands, made of what they declare."""
 
+import io
 import json
 import os
 import pty
@@ -139,6 +140,70 @@ def test_arguments_of_every_kind_arrive_as_they_were_meant(call):
     }
 
 
+def test_what_was_exported_is_applied_as_a_whole(call, tmp_path, shop):
+    file = tmp_path / "night.json"
+    code, exported, _ = call("export_parameters", "-o", "json")
+    file.write_text(exported)
+    shop.parameters["retry/max_attempts"].set(7)
+    shop.parameters["retry/multiplier"].set(3.0)
+
+    tried, told, _ = call("apply_parameters", f"@{file}", "--dry-run", "-o", "json")
+    between = shop.parameters["retry/max_attempts"].get()
+    done, _, _ = call("apply_parameters", f"@{file}", "--reason", "as it was")
+
+    assert (code, tried, done, between) == (0, 0, 0, 7)
+    assert {change["path"] for change in json.loads(told)["changes"]} == {
+        f"shop/{name}" for name in shop.parameters
+    }
+    assert call("export_parameters", "-o", "json")[1] == exported
+    assert (shop.parameters["retry/max_attempts"].get(), shop.policies["retry"].revision) == (3, 4)
+
+
+def test_objects_come_from_files_and_from_standard_input_and_as_words(call, tmp_path, monkeypatch):
+    file = tmp_path / "a list.json"
+    file.write_text('[{"path": "a/b/c", "value": 1}, {"path": "a/b/d", "value": null}]')
+    given = json.dumps({"changes": [{"path": "ä/b/e", "value": "x"}]}).encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+
+    words = ("a/b/f=2", f"@{file}", "@-", '{"path": "@/b/g", "value": 3}')
+    code, out, err = call("everything", *words, "2", "true", "--extra", "7", "-y", "-o", "json")
+
+    assert (code, err) == (0, "")
+    assert arrived(out)["changes"] == [
+        {"path": "a/b/f", "value": 2},
+        {"path": "a/b/c", "value": 1},
+        {"path": "a/b/d", "value": None},
+        {"path": "ä/b/e", "value": "x"},
+        {"path": "@/b/g", "value": 3},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"", "is not JSON"),
+        (b"\xff", "is not JSON"),
+        (b'{"changes": NaN}', "is not JSON: NaN"),
+        (b"5", "has no list of objects, and no changes"),
+        (b"[5]", "has no list of objects, and no changes"),
+        (b'{"parameters": []}', "has no list of objects, and no changes"),
+        (b'{"changes": [], "more": 1}', "has no list of objects, and no changes"),
+        (b"[]", "changes"),
+    ],
+)
+def test_a_file_without_objects_is_refused(call, tmp_path, shop, content, said):
+    file = tmp_path / "night.json"
+    if content is not None:
+        file.write_bytes(content)
+
+    code, out, err = call("apply_parameters", f"@{file}")
+
+    assert (code, out, err.count("\n")) == (Exit.INVALID, "", 1)
+    assert said in err
+    assert shop.policies["retry"].revision == 1
+
+
 def test_what_is_not_given_is_not_sent(call):
     _, out, _ = call("everything", *NEEDED, "-y", "-o", "json")
 
@@ -181,6 +246,7 @@ def test_help_shows_what_there_is_to_know(call):
     assert "Usage: ninelives call everything [OPTIONS] PATH=VALUE... COUNT SURE" in text
     assert "Say what arrived. It can not be undone: you are asked to confirm it." in text
     assert "COUNT How many. [1<=x<=9]" in text
+    assert "PATH=VALUE... What to change. @FILE stands for those in a file of JSON" in text
     assert "--severity [debug|info|warning|error] How bad. [default: info]" in text
     assert "-y " in text
     assert "--key TEXT Not that of a certificate." in text

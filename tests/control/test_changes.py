@@ -8,8 +8,10 @@ import pytest
 
 from ninelives_control import ControlPlane
 from ninelives_control.audit.log import AuditLog
+from ninelives_control.changes import repeats
+from ninelives_control.changes.repeats import Repeats
 from ninelives_control.changes.store import ParameterStore
-from ninelives_control.errors import Code, CommandError
+from ninelives_control.errors import AuditError, Code, CommandError
 from ninelives_grpc import CircuitBreaker, Registry, Retry, Stack, Timeout
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.testing import VirtualClock
@@ -21,6 +23,8 @@ SECONDS = "shop/timeout/seconds"
 ATTEMPTS = "shop/retry/max_attempts"
 LIMIT = "bank/timeout/seconds"
 MODE = "shop/circuit_breaker/mode"
+OPEN = "shop/circuit_breaker/open_duration"
+LONGEST_OPEN = "shop/circuit_breaker/max_open_duration"
 
 
 @pytest.fixture
@@ -167,6 +171,17 @@ def test_what_the_linter_thought_before_is_not_new(desk):
     ]
 
 
+def test_the_linter_looks_at_the_stacks_around_one_too(desk, registry):
+    inner = Stack("inner", Retry(1), registry=registry)
+    Stack("outer", Retry(3) + inner, registry=registry)
+
+    told = desk.ask("operator", "set_parameter", path="inner/retry/max_attempts", value=3)
+
+    assert [(finding.rule, finding.is_new) for finding in told.findings] == [
+        ("retries-multiply", True)
+    ]
+
+
 class TestLeases:
     def test_the_old_value_returns_in_time_and_the_audit_says_so(self, desk, clock, value):
         told = desk.ask("agent", "set_parameter", path=SECONDS, value=4, lease=60, reason="slow")
@@ -267,16 +282,124 @@ class TestLeases:
 
         def broken(*_arguments, **_more):
             tried.set()
-            raise sqlite3.OperationalError("disk is full")
+            raise AuditError("disk is full")
 
         with monkeypatch.context() as patched:
-            patched.setattr(AuditLog, "_write", broken)
+            patched.setattr(AuditLog, "append", broken)
             clock.advance(61)
             assert tried.wait(10)
             desk.dispatcher.changes.leases._worker.submit(lambda: None).result(10)
         assert value(SECONDS) == 4.0
         clock.advance(1.5)
         until(lambda: value(SECONDS) == 2.0)
+
+    def test_a_lease_that_cannot_end_is_tried_ever_more_rarely(self, desk, clock, value, caplog):
+        told = desk.ask("operator", "set_parameter", path=LONGEST_OPEN, value=600, lease=60)
+        desk.ask("operator", "set_parameter", path=OPEN, value=400)  # more than what is to return
+
+        for seconds in (60, 1, 2, 4):
+            clock.advance(seconds)
+            desk.dispatcher.changes.leases._worker.submit(lambda: None).result(10)
+            clock.advance(0.5)
+        assert [entry.status for entry in desk.entries()[2:]] == ["failed"] * 4
+        assert value(LONGEST_OPEN) == 600
+        assert f"{told.id} lends on for 8 s" in caplog.text
+
+        desk.ask("operator", "set_parameter", path=OPEN, value=1)
+        clock.advance(8)
+        until(lambda: value(LONGEST_OPEN) == 5.0)
+
+    def test_a_short_lease_on_top_does_not_end_one_that_may_not_be_ended(self, desk, clock, value):
+        desk.ask("admin", "set_parameter", path=SECONDS, value=100)
+        lent = desk.ask("admin", "set_parameter", path=SECONDS, value=3, lease=60)
+
+        short = refused(desk, "agent", "set_parameter", path=SECONDS, value=4, lease=1)
+        ended = refused(desk, "agent", "end_lease", id=lent.id)
+        desk.ask("agent", "set_parameter", path=SECONDS, value=4, lease=60)
+        shorter = refused(desk, "agent", "set_parameter", path=SECONDS, value=5, lease=59)
+
+        assert (short.code, short.field, shorter.code) == (Code.CONFLICT, "lease", Code.CONFLICT)
+        assert f"{lent.id} has lent it until {lent.until}" in short.message
+        assert ended.code is Code.PERMISSION_DENIED
+        clock.advance(59)
+        assert value(SECONDS) == 4.0
+
+    def test_what_the_application_has_set_on_top_is_what_returns(
+        self, desk, clock, registry, value
+    ):
+        desk.ask("agent", "set_parameter", path=SECONDS, value=4, lease=60)
+        registry.parameter(SECONDS).set(7.0)
+
+        desk.ask("agent", "set_parameter", path=SECONDS, value=5, lease=60)
+        clock.advance(61)
+
+        until(lambda: value(SECONDS) == 7.0)
+
+    def test_what_is_so_already_is_not_lent(self, desk):
+        told = desk.ask("agent", "set_parameter", path=SECONDS, value=2, lease=60)
+
+        assert told.until is None
+        assert desk.ask("viewer", "list_leases").leases == []
+
+    def test_a_lease_of_what_is_gone_ends_once(self, desk, clock, registry):
+        registry.parameter("shop/timeout/idle").set(1.0)
+        desk.ask("operator", "set_parameter", path="shop/timeout/idle", value=None, lease=60)
+
+        registry.remove("shop")
+        clock.advance(61)
+        until(lambda: not desk.ask("viewer", "list_leases").leases)
+
+        assert [entry.command for entry in desk.entries()] == ["set_parameter", "end_lease"]
+
+    def test_nothing_returns_to_a_stack_that_takes_the_place_of_another(
+        self, desk, registry, value, clock
+    ):
+        registry.subscribe(desk.dispatcher.changes.take_in)
+        desk.ask("agent", "set_parameter", path=SECONDS, value=4, lease=60)
+
+        Stack("shop", Timeout(4.0), registry=registry)
+        clock.advance(61)
+
+        assert desk.ask("viewer", "list_leases").leases == []
+        assert value(SECONDS) == 4.0
+
+    def test_a_subscriber_that_raises_makes_no_lease_last_for_ever(
+        self, desk, clock, registry, value
+    ):
+        def broken(_value):
+            raise RuntimeError("not now")
+
+        registry.parameter(SECONDS).subscribe(broken)
+
+        desk.ask("agent", "set_parameter", path=SECONDS, value=4, lease=60)
+        clock.advance(61)
+
+        until(lambda: value(SECONDS) == 2.0)
+
+    def test_a_control_plane_that_stops_lends_nothing_any_more(self, desk, value):
+        desk.dispatcher.end_leases()
+
+        error = refused(desk, "agent", "set_parameter", path=SECONDS, value=4, lease=60)
+        desk.ask("agent", "set_parameter", path=SECONDS, value=3)
+
+        assert error.code is Code.UNAVAILABLE
+        assert value(SECONDS) == 3.0
+
+    def test_what_is_lent_while_a_control_plane_stops_returns_too(self, desk, value):
+        def lend():
+            for number in range(200):
+                try:
+                    desk.ask("admin", "set_parameter", path=SECONDS, value=3 + number, lease=60)
+                except CommandError:
+                    return
+
+        lending = threading.Thread(target=lend)
+        lending.start()
+        until(lambda: value(SECONDS) != 2.0)
+        desk.dispatcher.end_leases()
+        lending.join(10)
+
+        assert value(SECONDS) == 2.0
 
     @pytest.mark.parametrize("seconds", [0, -1, 0.05, 700_000, "soon", float("inf")])
     def test_a_lease_has_bounds(self, desk, value, seconds):
@@ -332,6 +455,44 @@ class TestUndo:
             error = refused(desk, "admin", "undo_change", id=key)
             assert (error.code, error.field) == (Code.INVALID_ARGUMENT, "id")
         assert refused(desk, "admin", "undo_change", id="x").code is Code.NOT_FOUND
+
+    def test_what_it_has_left_as_it_was_may_have_changed_since(self, desk, value):
+        told = apply(desk, "operator", {SECONDS: 2, ATTEMPTS: 5})
+        desk.ask("operator", "set_parameter", path=SECONDS, value=7)
+
+        undone = desk.ask("operator", "undo_change", id=told.id)
+
+        assert [change.path for change in undone.changes] == [ATTEMPTS]
+        assert (value(SECONDS), value(ATTEMPTS)) == (7.0, 3)
+
+    def test_an_undone_lease_leaves_nothing_that_was_only_lent(self, desk, value, store_path):
+        desk.ask("agent", "set_parameter", path=SECONDS, value=4, lease=60)
+        second = desk.ask("agent", "set_parameter", path=SECONDS, value=6, lease=60)
+
+        desk.ask("agent", "undo_change", id=second.id)
+
+        assert value(SECONDS) == 2.0
+        assert kept(store_path) == {}
+        assert desk.ask("viewer", "list_leases").leases == []
+
+    def test_of_two_that_undo_a_change_at_once_one_succeeds(self, desk):
+        told = desk.ask("operator", "set_parameter", path=SECONDS, value=3)
+        start, outcomes = threading.Barrier(2), []
+
+        def undo():
+            start.wait()
+            try:
+                outcomes.append(len(desk.ask("operator", "undo_change", id=told.id).changes))
+            except CommandError as error:
+                outcomes.append(error.code)
+
+        threads = [threading.Thread(target=undo) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+
+        assert sorted(map(str, outcomes)) == ["1", "conflict"]
 
     def test_an_agent_can_not_undo_its_way_out_of_its_bounds(self, desk, value):
         desk.ask("admin", "set_parameter", path=SECONDS, value=100)
@@ -398,6 +559,16 @@ class TestKeys:
         assert value(SECONDS) == 4.0
         assert desk.entries()[-1].status == "refused"
 
+    def test_what_could_not_be_done_again_is_told_again(self, desk):
+        lent = desk.ask("agent", "set_parameter", path=SECONDS, value=4, lease=60)
+        wanted = {"id": lent.id, "idempotency_key": "k1"}
+
+        ended = desk.ask("agent", "end_lease", **wanted)
+
+        assert desk.ask("agent", "end_lease", **wanted) == ended
+        assert refused(desk, "agent", "end_lease", id=lent.id).code is Code.NOT_FOUND
+        assert refused(desk, "viewer", "end_lease", **wanted).code is Code.PERMISSION_DENIED
+
     def test_what_has_failed_may_be_tried_again(self, desk, value):
         wanted = {"path": SECONDS, "value": 3, "expected_revision": 2, "idempotency_key": "k1"}
 
@@ -406,6 +577,51 @@ class TestKeys:
         desk.ask("operator", "set_parameter", **wanted)
 
         assert value(SECONDS) == 3.0
+
+    def test_what_has_run_does_not_run_again_though_it_could_not_be_written_down(
+        self, desk, value, monkeypatch
+    ):
+        wanted = {"path": SECONDS, "value": 3, "idempotency_key": "k1"}
+        append = AuditLog.append
+
+        def broken(self, attempt, status, **more):
+            if status == "succeeded":
+                raise AuditError("disk is full")
+            append(self, attempt, status, **more)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(AuditLog, "append", broken)
+            error = refused(desk, "operator", "set_parameter", **wanted)
+        desk.ask("operator", "set_parameter", path=SECONDS, value=5)
+        again = desk.ask("operator", "set_parameter", **wanted)
+
+        assert error.code is Code.AUDIT_UNAVAILABLE
+        assert (again.old, again.new) == (2.0, 3.0)
+        assert value(SECONDS) == 5.0
+
+    def test_what_differs_in_secrets_only_is_not_the_same(self, desk, commands):
+        commands.add(added.note)
+        wanted = {"text": "now", "idempotency_key": "k"}
+        first = desk.ask("operator", "note", **wanted, password="one")
+
+        error = refused(desk, "operator", "note", **wanted, password="two")
+
+        assert error.code is Code.INVALID_ARGUMENT
+        assert desk.ask("operator", "note", **wanted, password="one") == first
+
+    def test_results_are_remembered_in_bounded_memory(self, monkeypatch):
+        monkeypatch.setattr(repeats, "MAX_SIZE", 80)
+        known, nothing = Repeats(), added.Note()
+        running = ("somebody", "admin", "running")
+        known.begin(running, "command", nothing)
+        for number in range(9):
+            known.begin(("somebody", "admin", str(number)), "command", nothing)
+            known.end(("somebody", "admin", str(number)), added.Noted(text="x" * 20, by=""))
+
+        told = [known.begin(("somebody", "admin", str(n)), "command", nothing) for n in (8, 7, 6)]
+        assert [result is not None for result in told] == [True, True, False]
+        with pytest.raises(CommandError, match="still runs"):
+            known.begin(running, "command", nothing)
 
     def test_a_repetition_that_comes_too_soon_is_asked_to_come_again(self, desk, commands):
         running, end, hold = added.blocking()
@@ -442,8 +658,8 @@ class TestKept:
     def test_stacks_get_what_was_kept_also_those_to_come(self, desk, registry, store_path, value):
         store = desk.dispatcher.changes._store
         store.keep({SECONDS: 3.0, "later/timeout/seconds": 9.0}, forget=(), command="1")
-        desk.dispatcher.changes.restore(registry.stack("shop"))
-        unsubscribe = registry.subscribe(desk.dispatcher.changes.restore)
+        desk.dispatcher.changes.take_in(registry.stack("shop"))
+        unsubscribe = registry.subscribe(desk.dispatcher.changes.take_in)
 
         later = Stack("later", Timeout(1.0), registry=registry)
         unsubscribe()
@@ -455,11 +671,52 @@ class TestKept:
         store = desk.dispatcher.changes._store
         store.keep({SECONDS: -3, "shop/retry/gone": 1, ATTEMPTS: 5}, forget=(), command="1")
 
-        desk.dispatcher.changes.restore(registry.stack("shop"))
+        desk.dispatcher.changes.take_in(registry.stack("shop"))
 
         assert (value(SECONDS), value(ATTEMPTS)) == (2.0, 5)
         assert "what was kept of shop/timeout/seconds is left out" in caplog.text
         assert "what was kept of shop/retry/gone is left out" in caplog.text
+
+    def test_values_that_are_allowed_only_together_are_given_back_together(
+        self, desk, registry, value
+    ):
+        values = {OPEN: 100.0, LONGEST_OPEN: 600.0, "shop/circuit_breaker/window_size": -1}
+        desk.dispatcher.changes._store.keep(values, forget=(), command="1")
+
+        desk.dispatcher.changes.take_in(registry.stack("shop"))
+
+        assert (value(OPEN), value(LONGEST_OPEN)) == (100.0, 600.0)
+
+    def test_values_that_do_not_go_together_any_more_are_all_left_out(
+        self, desk, registry, value, caplog
+    ):
+        values = {OPEN: 100.0, "shop/circuit_breaker/window_size": 50, SECONDS: 3.0}
+        desk.dispatcher.changes._store.keep(values, forget=(), command="1")
+
+        desk.dispatcher.changes.take_in(registry.stack("shop"))
+
+        assert (value(OPEN), value(SECONDS)) == (0.5, 3.0)
+        assert f"what was kept of {OPEN} is left out" in caplog.text
+        assert "what was kept of shop/circuit_breaker/window_size is left out" in caplog.text
+
+    def test_a_command_that_is_quicker_than_what_was_kept_wins(
+        self, desk, registry, value, store_path, monkeypatch
+    ):
+        store = desk.dispatcher.changes._store
+        store.keep({SECONDS: 3.0}, forget=(), command="1")
+        looked_up = store.values
+
+        def interrupted(stack):
+            found = looked_up(stack)
+            if value(SECONDS) == 2.0:
+                desk.ask("operator", "set_parameter", path=SECONDS, value=9)
+            return found
+
+        monkeypatch.setattr(store, "values", interrupted)
+        desk.dispatcher.changes.take_in(registry.stack("shop"))
+
+        assert value(SECONDS) == 9.0
+        assert kept(store_path) == {SECONDS: 9.0}
 
     def test_what_cannot_be_kept_is_not_changed(self, desk, store_path, value, caplog):
         other = sqlite3.connect(store_path)
@@ -495,6 +752,33 @@ class TestKept:
         with plane(again := Registry()):
             later = Stack("later", Timeout(2.0), registry=again)
             assert later.parameters["timeout/seconds"].get() == 9.0
+
+    def test_what_would_be_kept_in_a_file_that_is_gone_is_not_changed(
+        self, desk, store_path, value, caplog
+    ):
+        store_path.rename(store_path.with_suffix(".old"))
+
+        error = refused(desk, "operator", "set_parameter", path=SECONDS, value=3)
+
+        assert error.code is Code.UNAVAILABLE
+        assert value(SECONDS) == 2.0
+        assert "No such file" in caplog.text
+        ParameterStore(store_path).close()
+        refused(desk, "operator", "set_parameter", path=SECONDS, value=3)
+        assert "removed or replaced" in caplog.text
+
+    def test_a_value_that_is_no_json_leaves_the_stack_as_declared(
+        self, desk, registry, store_path, value, caplog
+    ):
+        desk.dispatcher.changes._store.keep({SECONDS: 3.0}, forget=(), command="1")
+        with sqlite3.connect(store_path) as other:
+            other.execute("UPDATE parameters SET value = 'three'")
+        other.close()
+
+        desk.dispatcher.changes.take_in(registry.stack("shop"))
+
+        assert value(SECONDS) == 2.0
+        assert "shop starts as declared" in caplog.text
 
     def test_another_database_is_refused(self, tmp_path):
         path = tmp_path / "audit.sqlite"

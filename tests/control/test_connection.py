@@ -71,3 +71,12 @@ def test_a_server_of_another_authority_is_not_trusted(address, files, capsys):
     )
 
     assert (code, "CERTIFICATE_VERIFY_FAILED" in capsys.readouterr().err) == (6, True)
+
+
+@pytest.mark.parametrize("names", [("ca",), ("certificate", "key")])
+def test_certificates_are_of_no_use_at_a_unix_socket(files, tmp_path, capsys, names):
+    code = run(["commands", "--address", f"unix:{tmp_path}/shop.sock", *options(files, *names)])
+
+    told = capsys.readouterr().err
+    assert (code, told.count("\n")) == (Exit.INVALID, 1)
+    assert f"unix:{tmp_path}/shop.sock: is a Unix socket, which is not encrypted" in told

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 import threading
@@ -225,10 +226,19 @@ def test_channelz_is_for_those_who_may(channel, show, plane):
     assert (entry.command, entry.reason) == ("channelz", "unauthenticated")
 
 
-def test_a_method_that_is_not_there_is_unimplemented(channel):
+def test_a_method_that_is_not_there_is_unimplemented_and_is_in_the_audit(channel, plane):
     for name in ("/ninelives_control.v1.ControlService/Nothing", "/grpc.channelz.v1.X/Nothing"):
         call = channel.unary_unary(name)
         assert status_of(call, b"") is grpc.StatusCode.UNIMPLEMENTED
+        assert channel.unary_stream(name)(b"", timeout=10).code() is grpc.StatusCode.UNIMPLEMENTED
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.stream_unary(name)(iter([b"", b""]))
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+    plane.dispatcher.close()
+    entries = plane.dispatcher._journal._audit.entries()
+    assert {(entry.command, entry.reason) for entry in entries} == {("grpc", "unknown_command")}
+    assert sum(json.loads(entry.arguments)["count"] for entry in entries) == 6
 
 
 def test_a_request_that_is_too_large_is_not_read(stub, show):

@@ -220,15 +220,17 @@ def test_only_addresses_of_this_machine_are_loopback(host, here):
 
 
 @pytest.mark.parametrize(
-    ("header", "token"),
+    ("headers", "token"),
     [
-        (None, None),
-        ("Bearer abc", "abc"),
-        ("bearer  abc ", "abc"),
-        ("Basic abc", ""),
-        ("abc", ""),
-        ("", ""),
+        ([], None),
+        (["Bearer abc"], "abc"),
+        (["bearer  abc "], "abc"),
+        (["Basic abc"], ""),
+        (["abc"], ""),
+        ([""], ""),
+        (["Bearer abc", "Bearer def"], ""),
+        (["Bearer abc", "Bearer abc"], ""),
     ],
 )
-def test_a_header_of_another_kind_counts_as_an_unknown_token(header, token):
-    assert bearer(header) == token
+def test_headers_of_another_kind_and_several_count_as_an_unknown_token(headers, token):
+    assert bearer(*headers) == token

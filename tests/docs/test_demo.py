@@ -61,6 +61,10 @@ class Demo:
 
     def sh(self, script: str) -> dict:
         """Run a line, or an example with the addresses of this demo, and read its answer."""
+        return json.loads(self.run(script))
+
+    def run(self, script: str) -> str:
+        """Run them, and return what they print."""
         script = script.replace("127.0.0.1:50090", self.rpc).replace("127.0.0.1:8090", self.web)
         ended = subprocess.run(
             ["bash", "-euc", script],
@@ -71,7 +75,7 @@ class Demo:
             env={**os.environ, "PATH": PATH, "TOKEN": self.token},
         )
         assert ended.returncode == 0, ended.stderr
-        return json.loads(ended.stdout)
+        return ended.stdout
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +143,20 @@ def test_command_of_the_readme_sets_a_parameter(demo):
     changed = demo.sh((EXAMPLES / "tune.sh").read_text())
 
     assert (changed["path"], changed["new"]) == ("shop/retry/max_attempts", 2)
+
+
+def test_what_is_tried_and_lent_by_the_command_line_is_put_back(demo):
+    read = 'ninelives call get_parameter shop/retry/max_attempts -o json --token "$TOKEN"'
+    read += " --address 127.0.0.1:50090"
+    before = demo.sh(read)
+
+    printed = demo.run((EXAMPLES / "change_and_undo.sh").read_text())
+
+    after = demo.sh(read)
+    assert "calm down" in printed
+    assert after["value"] == before["value"] != 5
+    # Lent, and put back; a try is no change.
+    assert after["revision"] == before["revision"] + 2
 
 
 @needs_curl

@@ -32,11 +32,35 @@ INVALID_ARGUMENT shop/retry/max_attempts: must be a whole number from 1 to 100 a
 {'path': 'shop/retry', 'kind': 'Retry', 'revision': 2}, \
 {'path': 'shop/retry_budget', 'kind': 'RetryBudget', 'revision': 1}]}]}}}
 """,
+    "agent_at_night.py": """\
+tools: apply_parameters, describe_policy, end_lease ...
+1 of 3 attempts fails: no answer within 0.2 s
+Timeout(2.0) + (Retry() + CircuitBreaker() + Timeout(0.2, name='attempt')): \
+the limit is 0.2 seconds
+2.0? rule agents-tune allows prices/attempt/seconds numbers from 0.05 to 0.8, \
+as 0.2 is declared and the factor is 4
+0.8? 3 attempts of 0.8 s take longer than the 2 s of prices/timeout
+0.6? good
+lent: 0.6 in place of 0.2
+timeouts: only of calls before
+returned: 0.2
+audit: night-watch set_parameter refused by agents-tune
+audit: night-watch set_parameter succeeded by agents-tune
+audit: night-watch set_parameter succeeded by agents-tune
+audit: night-watch set_parameter succeeded by agents-tune
+audit: night-watch end_lease succeeded by lease
+""",
     "any_function.py": """\
 from the cache
 failed: no route
 failed: no route
 refused: circuit remote/circuit_breaker is open after UNAVAILABLE: no route
+""",
+    "commands_by_lines.py": """\
+tried invalid_argument shop/retry/max_attempts: must be a whole number from 1 to 100 attempts, \
+not 500
+set 5
+got 5
 """,
     "algebra.py": """\
 Timeout(2.0) + Retry()

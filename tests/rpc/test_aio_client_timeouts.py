@@ -103,6 +103,26 @@ async def test_nothing_is_written_when_the_time_is_up(
     assert theirs[0][0] is asyncio.InvalidStateError
 
 
+@request_streams
+@every_stack
+async def test_write_that_waits_when_the_time_is_up_raises_as_the_call_does(
+    kind: RpcKind, policies: str, nowhere: int, new_stack: Callable[..., Stack]
+) -> None:
+    told = []
+    for stack in (None, new_stack(STACKS[policies]())):
+        async with connect("wrap", stack, f"{LOOPBACK}:{nowhere}") as channel:
+            call = getattr(channel, kind)(kind.path)(wait_for_ready=True, timeout=SHORT)
+            # A few may be taken for when there is a connection.
+            written = None
+            while written is None:
+                written = await outcome(call.write(b"x"))
+            told.append((written, await outcome(call.write(b"x"))))
+
+    assert told[1] == told[0]
+    assert told[0][0][:2] == (grpc.aio.AioRpcError, StatusCode.DEADLINE_EXCEEDED)
+    assert told[0][1][0] is asyncio.InvalidStateError
+
+
 @every_kind
 @untimed
 @pytest.mark.parametrize("seconds", [None, 30, 30.5])

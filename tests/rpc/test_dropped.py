@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from grpc.experimental import ChannelOptions
 from ninelives_grpc import Bulkhead, Retry, aio, wrap_channel
 
 from . import idle, leaks
-from .backend import ANSWER, DOWN, STALL, Backend, Play, RpcKind
+from .backend import ANSWER, DOWN, PATIENCE, STALL, Backend, Play, RpcKind
 from .clients import REQUESTS
 
 if TYPE_CHECKING:
@@ -343,3 +345,29 @@ async def test_asyncio_call_with_one_response_runs_on_when_it_is_dropped_as_on_a
 
         await asyncio.to_thread(leaks.eventually, lambda: leaks.counted(stack), str)
         assert leaks.results(stack) == {("OK", "success"): 1}
+
+
+LEFT = """
+import sys
+import grpc
+from ninelives_grpc import Retry, Stack, wrap_channel
+
+channel = wrap_channel(grpc.insecure_channel(sys.argv[1]), Stack("left", Retry()))
+stream = channel.unary_stream(sys.argv[2])(b"a")
+print("left")
+"""
+
+
+def test_a_program_ends_that_leaves_a_stream_unread(target: str, backend: Backend) -> None:
+    backend.plays(STALL)
+
+    ended = subprocess.run(
+        [sys.executable, "-c", LEFT, target, RpcKind.UNARY_STREAM.path],
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+    assert ended.stdout == "left\n"
+    assert "ninelives" not in ended.stderr

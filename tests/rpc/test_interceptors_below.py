@@ -48,10 +48,11 @@ class Raising(
 
 
 def aio_below(kind: RpcKind, answer: Callable[[], Any]) -> Any:
-    """Return an asyncio interceptor that answers in place of a call, or raises."""
+    """Return an asyncio interceptor that answers in place of a call, or raises, or waits."""
 
     async def intercept(*_: Any) -> Any:
-        return answer()
+        given = answer()
+        return await given if asyncio.iscoroutine(given) else given
 
     name = f"{kind.title().replace('_', '')}ClientInterceptor"
     base = getattr(grpc.aio, name)
@@ -128,6 +129,38 @@ async def test_what_an_asyncio_interceptor_raises_is_raised(
         stories.append((story, len(heard)))
 
     assert stories[1] == stories[0]
+    await asyncio.to_thread(leaks.assert_nothing_held, [stack])
+
+
+@every_kind
+@every_way
+@idle.stacks()
+async def test_a_call_that_is_cancelled_in_an_asyncio_interceptor_tells_what_it_would(
+    kind: RpcKind,
+    way: str,
+    policies: Callable[[], Any],
+    target: str,
+    new_stack: Callable[..., Stack],
+) -> None:
+    stories, stack = [], new_stack(policies())
+    for ours in (None, stack):
+        reached = asyncio.Event()
+
+        async def wait_for_ever(reached: asyncio.Event = reached) -> None:
+            reached.set()
+            await asyncio.Event().wait()
+
+        async with _over(way, ours, target, aio_below(kind, wait_for_ever)) as channel:
+            call = getattr(channel, kind)(kind.path)(_requests(kind))
+            await reached.wait()
+            story = [call.cancel(), await aio_sides.outcome(aio_sides.messages(call, kind))]
+            story += [call.done(), call.cancelled()]
+            asks = (call.code, call.details, call.trailing_metadata, call.initial_metadata)
+            story += [await ask() for ask in asks]
+        stories.append(story)
+
+    assert stories[1] == stories[0]
+    assert stories[0][4] is grpc.StatusCode.CANCELLED
     await asyncio.to_thread(leaks.assert_nothing_held, [stack])
 
 

@@ -183,3 +183,44 @@ def test_who_subscribes_hears_of_each_stack_before_it_is_used(registry):
     Stack("second", Timeout(2.0), registry=registry)
 
     assert heard == [("first", 2.0)]
+
+
+def test_who_subscribes_twice_ends_one_of_both(registry):
+    heard = []
+    once, _twice = registry.subscribe(heard.append), registry.subscribe(heard.append)
+
+    once()
+    first = Stack("first", Timeout(2.0), registry=registry)
+
+    assert heard == [first]
+
+
+def test_a_policy_that_cannot_adopt_its_values_has_them_and_holds_up_no_other(
+    registry, pair, monkeypatch, caplog
+):
+    def adopt(_old):
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(pair[0].policy("bulkhead"), "adopt", adopt)
+
+    registry.change(GOOD)
+
+    assert values(registry) == GOOD
+    assert "search/bulkhead could not fit its state" in caplog.text
+
+
+def test_a_subscriber_that_raises_keeps_nobody_from_hearing_of_a_change(registry, events, caplog):
+    heard = []
+    parameter = registry.parameter("search/timeout/seconds")
+
+    def broken(_value):
+        raise RuntimeError("not now")
+
+    parameter.subscribe(broken)
+    parameter.subscribe(heard.append)
+
+    registry.change(GOOD)
+
+    assert heard == [5.0]
+    assert len(events.events) == len(GOOD)
+    assert "a subscriber of search/timeout/seconds failed" in caplog.text

@@ -9,6 +9,7 @@ from ninelives_control.identity import tokens as token_file
 from ninelives_control.identity.identity import Role
 from ninelives_control.transports.http import server as http_server
 from ninelives_grpc import Bulkhead, CircuitBreaker, Retry, Stack, Timeout
+from tests.waiting import until
 from tests.web.graphql_asker import Asker
 
 
@@ -49,7 +50,8 @@ def plane(registry, shop, tokens, tokens_path, audit_path):
     plane = ControlPlane(registry, grpc_port=0, http_port=0, tokens=tokens_path, audit=audit_path)
     with plane:
         yield plane
-    assert set(threading.enumerate()) <= before
+    # That of the scheduler lingers for a moment.
+    until(lambda: set(threading.enumerate()) <= before, threading.enumerate)
 
 
 @pytest.fixture

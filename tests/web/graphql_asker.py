@@ -80,7 +80,7 @@ def literal(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(literal(entry) for entry in value)}]"
     if isinstance(value, dict):
-        inner = ", ".join(f"{key}: {literal(entry)}" for key, entry in value.items())
+        inner = ", ".join(f"{to_camel(key)}: {literal(entry)}" for key, entry in value.items())
         return f"{{{inner}}}"
     return json.dumps(value)
 
@@ -98,7 +98,9 @@ def selection(model: type[BaseModel]) -> str:
 def told(value: object) -> Any:
     """Return a result as GraphQL tells it."""
     if isinstance(value, BaseModel):
-        return {to_camel(name): told(getattr(value, name)) for name in type(value).model_fields}
+        return told({name: getattr(value, name) for name in type(value).model_fields})
+    if isinstance(value, dict):
+        return {to_camel(name): told(entry) for name, entry in value.items()}
     if isinstance(value, StrEnum):
         return value.upper()
     if isinstance(value, list):

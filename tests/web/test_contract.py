@@ -14,6 +14,7 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from graphql import (
     GraphQLEnumType,
+    GraphQLInputObjectType,
     GraphQLList,
     GraphQLNonNull,
     GraphQLObjectType,
@@ -147,7 +148,7 @@ def of_type(kind: Any):
         return of_type(kind.of_type)
     if isinstance(kind, GraphQLList):
         return [of_type(kind.of_type)]
-    if isinstance(kind, GraphQLObjectType):
+    if isinstance(kind, GraphQLObjectType | GraphQLInputObjectType):
         return of_fields(kind.fields)
     if isinstance(kind, GraphQLEnumType):
         return frozenset(word.lower() for word in kind.values)
@@ -208,7 +209,7 @@ def tokens_path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def token(tokens_path):
-    return token_file.add(tokens_path, "admin", "admin")
+    return token_file.create(tokens_path, "admin", "admin")
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ SCALARS = {
 def asked(tmp_path_factory):
     """Send a document to a control plane, and return the answer."""
     path = tmp_path_factory.mktemp("fuzz") / "tokens.json"
-    token = token_file.add(path, "admin", "admin")
+    token = token_file.create(path, "admin", "admin")
     registry = Registry()
     Stack("shop", Retry(3) + CircuitBreaker(), registry=registry)
     with ControlPlane(registry, grpc_port=None, http_port=0, tokens=path) as plane:

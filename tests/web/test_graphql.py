@@ -4,43 +4,12 @@ import pytest
 from gql import gql
 
 from ninelives_control import ControlPlane
-from ninelives_control.audit.entries import Outcome
 from ninelives_control.command import Effect
 from ninelives_control.commands import BUILT_IN
-from ninelives_grpc import Bulkhead, CircuitBreaker, Retry, Stack, Timeout
-from ninelives_grpc.events import Severity
-from ninelives_grpc.policies.circuit_breaker import Mode
+from ninelives_grpc import Stack
+from tests.control.tried import ATTEMPTS, BREAKER, CHANGED, READS, changes, expression
 from tests.web.graphql_asker import Asker, document, literal, told
 
-PATH = "shop/retry/max_attempts"
-BREAKER = "shop/circuit_breaker"
-READS = {
-    "describe_policy": {"path": "shop/retry"},
-    "get_audit": {"status": Outcome.SUCCEEDED, "path": "shop/**"},
-    "get_parameter": {"path": f"{BREAKER}/failure_rate_threshold"},
-    "get_state": {"stack": "shop", "window": 300},
-    "list_commands": {"match": "*_parameter"},
-    "explain_authorization": {"command": "set_parameter", "path": PATH, "value": 5},
-    "get_metrics": {"stack": "shop", "window": 300},
-    "list_events": {"severity": Severity.INFO, "limit": 10},
-    "list_parameters": {"stack": "shop", "policy": "circuit_breaker"},
-    "list_policies": {},
-    "list_stacks": {"match": "sh*"},
-}
-CHANGES = {
-    "force_circuit_breaker": (
-        {"path": BREAKER, "mode": Mode.METRICS_ONLY, "reason": "a try"},
-        {"path": BREAKER, "old": "AUTO", "new": "METRICS_ONLY", "revision": 2},
-    ),
-    "reset_circuit_breaker": (
-        {"path": BREAKER},
-        {"path": BREAKER, "circuits": 1, "old": "closed", "new": "closed"},
-    ),
-    "set_parameter": (
-        {"path": PATH, "value": 5, "expected_revision": 1},
-        {"path": PATH, "old": 3, "new": 5, "revision": 2, "dryRun": False},
-    ),
-}
 SET = """
 mutation Set($path: String!, $value: ParameterValue, $expected: Long) {
   setParameter(path: $path, value: $value, expectedRevision: $expected) { old new revision }
@@ -51,24 +20,19 @@ mutation Set($path: String!, $value: ParameterValue, $expected: Long) {
 @pytest.fixture
 def shop(registry, clock):
     """A stack in which no time passes, so that what is told twice is the same."""
-    shop = Stack(
-        "shop",
-        Timeout(2.0) + Retry(3) + CircuitBreaker() + Bulkhead(4),
-        registry=registry,
-        clock=clock,
-    )
+    shop = Stack("shop", expression(), registry=registry, clock=clock)
     shop.call(lambda: 1)
     return shop
 
 
 def test_every_command_is_tried_here():
     assert {entry.name for entry in BUILT_IN if entry.effect is Effect.READ} == set(READS)
-    assert {entry.name for entry in BUILT_IN} == set(READS) | set(CHANGES)
+    assert {entry.name for entry in BUILT_IN} == set(READS) | set(CHANGED)
 
 
 @pytest.mark.parametrize("name", READS)
 def test_a_query_tells_what_the_command_tells(ask, plane, name):
-    plane.execute("set_parameter", path=PATH, value=5)
+    plane.execute("set_parameter", path=ATTEMPTS, value=5, lease=3600)
     entry = plane.commands.get(name)
 
     (answer,) = ask("admin", document("query", name, READS[name], entry.result)).values()
@@ -80,15 +44,17 @@ def test_a_query_tells_what_the_command_tells(ask, plane, name):
     assert answer == expected
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", CHANGED)
 def test_a_mutation_tells_what_it_did_and_stands_in_the_audit(ask, plane, entries, name):
-    arguments, expected = CHANGES[name]
+    arguments = changes(plane)[name]
+    before = len(entries())
     entry = plane.commands.get(name)
 
-    answer = ask("operator", document("mutation", name, arguments, entry.result))
+    (answer,) = ask("operator", document("mutation", name, arguments, entry.result)).values()
 
-    assert list(answer.values()) == [expected]
-    (audited,) = entries()
+    (audited,) = entries()[before:]
+    assert answer.pop("id", audited.id) == audited.id
+    assert answer == told(CHANGED[name])
     assert (audited.identity, audited.command, audited.transport, audited.status) == (
         "operator",
         name,
@@ -98,7 +64,7 @@ def test_a_mutation_tells_what_it_did_and_stands_in_the_audit(ask, plane, entrie
 
 
 def test_a_mutation_changes_what_runs(ask, shop):
-    ask("operator", SET, path=PATH, value=5, expected=1)
+    ask("operator", SET, path=ATTEMPTS, value=5, expected=1)
 
     assert shop.parameters["retry/max_attempts"].get() == 5
 
@@ -124,7 +90,7 @@ def test_values_of_every_kind_can_be_sent_as_variables_and_as_literals(ask, plan
 
 
 def test_a_flag_is_no_number(ask):
-    error, *_ = ask.errors("admin", SET, path=PATH, value=True)
+    error, *_ = ask.errors("admin", SET, path=ATTEMPTS, value=True)
 
     assert "must be a whole number" in error["message"]
 
@@ -169,7 +135,7 @@ def test_several_commands_go_into_one_document_under_names_of_their_own(ask):
 
 def test_mutations_of_one_document_run_one_after_the_other(ask, entries):
     changes = " ".join(
-        f'm{n}: setParameter(path: "{PATH}", value: {n}, expectedRevision: {n}) {{ old new }}'
+        f'm{n}: setParameter(path: "{ATTEMPTS}", value: {n}, expectedRevision: {n}) {{ old new }}'
         for n in range(1, 11)
     )
 
@@ -184,8 +150,8 @@ def test_a_command_that_fails_leaves_the_others_their_results(ask, shop):
         "operator",
         f"""
         mutation {{
-          first: setParameter(path: "{PATH}", value: 5) {{ new }}
-          second: setParameter(path: "{PATH}", value: 500) {{ new }}
+          first: setParameter(path: "{ATTEMPTS}", value: 5) {{ new }}
+          second: setParameter(path: "{ATTEMPTS}", value: 500) {{ new }}
         }}
         """,
     )
@@ -212,6 +178,6 @@ def test_without_a_token_file_callers_on_this_machine_can_only_read(registry, sh
         ask = Asker(plane, {})
 
         assert ask(None, "{ listStacks { total } }") == {"listStacks": {"total": 1}}
-        (error,) = ask.errors(None, SET, path=PATH, value=5)
+        (error,) = ask.errors(None, SET, path=ATTEMPTS, value=5)
     assert error["extensions"]["code"] == "permission_denied"
     assert shop.parameters["retry/max_attempts"].get() == 3

@@ -153,6 +153,39 @@ def test_nobody_without_a_token_learns_the_names(ask):
     assert error["extensions"] == {"code": "unauthenticated"}
 
 
+def test_changes_are_told_where_they_were_made(ask, plane, registry, shop):
+    Stack("s*", Timeout(1.0), registry=registry)
+    for path, value in {"shop/retry/max_attempts": 5, "shop/timeout/seconds": 3.0}.items():
+        plane.execute("set_parameter", path=path, value=value)
+    plane.execute("set_parameter", path="s*/timeout/seconds", value=2.0)
+    changes = 'audit(command: "set_parameter") { entries { changes { path new } } }'
+
+    odd, told = ask("operator", f"{{ stacks {{ {changes} policies {{ path {changes} }} }} }}")[
+        "stacks"
+    ]
+
+    assert made(odd) == [("s*/timeout/seconds", 2.0)]
+    assert made(told) == [("shop/retry/max_attempts", 5), ("shop/timeout/seconds", 3.0)]
+    policies = {policy["path"]: made(policy) for policy in told["policies"]}
+    assert {path: found for path, found in policies.items() if found} == {
+        "shop/retry": [("shop/retry/max_attempts", 5)],
+        "shop/timeout": [("shop/timeout/seconds", 3.0)],
+    }
+
+
+def test_who_may_not_read_the_audit_does_not_get_it_with_a_stack(ask):
+    errors = ask.errors("viewer", "{ stacks { name audit { more } } }")
+
+    assert [error["path"] for error in errors] == [["stacks", 0, "audit"]]
+    assert errors[0]["extensions"]["rule"] == "audit-is-for-operators"
+
+
+def made(place):
+    """Return what was changed, as its audit tells it."""
+    changes = [change for entry in place["audit"]["entries"] for change in entry["changes"]]
+    return [(change["path"], change["new"]) for change in changes]
+
+
 def test_no_document_runs_commands_without_end(ask, monkeypatch, ran):
     monkeypatch.setattr(graphql_nested, "MOST_PARTS", 3)
 

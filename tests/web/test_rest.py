@@ -49,7 +49,7 @@ def test_a_parameter_is_changed(rest, shop, entries):
 
     assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
     assert answer.json["new"] == 5
-    assert answer.headers["ETag"] == f'"{answer.json["revision"]}"'
+    assert answer.headers["ETag"].startswith(f'"{answer.json["revision"]}-')
     assert shop.policy("retry").policy.max_attempts == 5
     written = entries()[-1]
     assert (written.transport, written.command) == ("rest", "set_parameter")
@@ -97,11 +97,31 @@ def test_what_is_known_already_is_not_sent_again(rest, shop):
     assert (changed.status, changed.json["value"]) == (200, 4)
 
 
+def test_a_policy_in_another_state_is_sent_again(rest, shop):
+    path = "shop/circuit_breaker"
+    tag = rest.get("commands/describe_policy", path=path).headers["ETag"]
+
+    shop.call(len, "abc")
+    again = rest.get("commands/describe_policy", headers={"If-None-Match": tag}, path=path)
+
+    assert again.status == 200
+    assert again.headers["ETag"] != tag
+
+
 def test_a_list_has_a_tag_as_well(rest):
     tag = rest.get("commands/list_stacks").headers["ETag"]
 
     assert tag.startswith('W/"')
     assert rest.get("commands/list_commands").headers["ETag"] != tag
+
+
+def test_a_conflict_with_a_lease_is_no_failed_precondition(rest):
+    rest.post("set_parameter", {"path": PATH, "value": 4, "lease": 600})
+    tag = rest.get("commands/get_parameter", path=PATH).headers["ETag"]
+
+    answer = rest.post("set_parameter", {"path": PATH, "value": 5, "lease": 60}, If_Match=tag)
+
+    assert (answer.status, answer.json["field"]) == (409, "lease")
 
 
 def test_a_change_is_made_only_to_what_was_seen(rest, shop):

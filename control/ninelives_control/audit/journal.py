@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ninelives_control.audit.canonical import WHOLE, canonical
 from ninelives_control.audit.chain import Status
+from ninelives_control.audit.early import set_mark
 from ninelives_control.audit.floods import Floods
 from ninelives_control.errors import AuditError, Code, CommandError
 from ninelives_control.identity.identity import host_in
@@ -86,6 +87,7 @@ class Journal:
         new: str = "",
         reason: str = "",
     ) -> None:
+        set_mark()
         try:
             self._audit.append(attempt, status, old=old, new=new, reason=reason)
         except AuditError as error:

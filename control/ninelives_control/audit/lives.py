@@ -11,7 +11,8 @@ import os
 import uuid
 from typing import TYPE_CHECKING
 
-from ninelives_control.audit import store as audit_store
+from ninelives_control.database import identity_of
+from ninelives_grpc.forking import afresh_in_children
 
 try:
     import fcntl
@@ -43,6 +44,13 @@ class Life:
         self._file: int | None = None
         if self._path is not None:
             self._file = _begun(self._path)
+            afresh_in_children(self)
+
+    def start_afresh(self) -> None:
+        """Let go of the file in a forked child, which would hold the lock after its parent."""
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
 
     def others(self) -> set[str]:
         """Return the ids of the lives that go on, this one too; the marks of dead ones go."""
@@ -108,5 +116,5 @@ def _is(file: int, path: Path) -> bool:
     """Tell whether an open file is still the one at a path."""
     status = os.fstat(file)
     with contextlib.suppress(FileNotFoundError):
-        return (status.st_dev, status.st_ino) == audit_store.identity_of(path)
+        return (status.st_dev, status.st_ino) == identity_of(path)
     return False

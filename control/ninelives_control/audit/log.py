@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ninelives_control import database
 from ninelives_control.audit import store as audit_store
 from ninelives_control.audit import verification
 from ninelives_control.audit.chain import BEGINNING, START, Anchor, Row, Status
@@ -253,7 +254,7 @@ class AuditLog(AuditFile):
             with contextlib.ExitStack() as undo:
                 self._connection = audit_store.writable(path, patience)
                 undo.callback(self._connection.close)
-                self._file = audit_store.identity_of(path)
+                self._file = database.identity_of(path)
                 self._life = Life(path)
                 undo.pop_all()
         except (OSError, sqlite3.Error) as error:
@@ -366,10 +367,8 @@ class AuditLog(AuditFile):
     def _writing(self) -> Iterator[None]:
         with self._lock:
             try:
-                if audit_store.identity_of(self.path) != self._file:
-                    msg = "the file was removed or replaced; start the control plane again"
-                    raise OSError(msg)  # noqa: TRY301 - as if the disk said so
-                with audit_store.writing(self._connection):
+                database.must_be(self.path, self._file)
+                with database.writing(self._connection):
                     yield
             except (OSError, UnicodeError, sqlite3.Error) as error:
                 raise AuditError(f"the audit cannot be written: {error}") from error

@@ -11,8 +11,9 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING
 
+from ninelives_control.database import opening, writing
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 _VERSION = 2
@@ -98,18 +99,8 @@ def writable(path: Path | None, patience: float) -> sqlite3.Connection:
         OSError: The file cannot be made.
         sqlite3.Error: It cannot be opened, or is something else.
     """
-    if path is not None:
-        path.touch(mode=0o600)
-    connection = sqlite3.connect(
-        ":memory:" if path is None else path,
-        timeout=patience,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    with contextlib.ExitStack() as undo:
-        undo.callback(connection.close)
+    with opening(path, patience) as connection:
         _prepare(connection, time.monotonic() + patience)
-        undo.pop_all()
     return connection
 
 
@@ -137,35 +128,6 @@ def readable(path: Path) -> sqlite3.Connection:
         connection.execute("BEGIN")
         undo.pop_all()
     return connection
-
-
-@contextlib.contextmanager
-def writing(connection: sqlite3.Connection) -> Iterator[None]:
-    """Write all that is written within, or nothing.
-
-    Raises:
-        sqlite3.Error: Nothing could be written.
-    """
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def identity_of(path: Path | None) -> tuple[int, int]:
-    """Tell files apart: the disk and the inode.
-
-    Raises:
-        OSError: The file is not there.
-    """
-    if path is None:
-        return (0, 0)
-    status = path.stat()
-    return (status.st_dev, status.st_ino)
 
 
 def _connected(uri: str) -> sqlite3.Connection:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from ninelives_control.authorization.decision import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ninelives_control.model import ParameterValue
     from ninelives_grpc.policies.policy import Live
     from ninelives_grpc.registry import Registry
+    from ninelives_grpc.stacks.stack import Stack
 
 
 def _utc() -> datetime:
@@ -51,13 +52,17 @@ def facts_of(
         return value
 
     def below(path: str) -> Sequence[str]:
-        return [place for place in _places(registry) if not path or place.startswith(f"{path}/")]
+        if not path:
+            return list(_places(registry))
+        # Not all places: a change of many parameters asks for each of them.
+        around = [stack for stack in registry if stack.name == path.partition("/")[0]]
+        return [place for place in _places(around) if place.startswith(f"{path}/")]
 
     return Facts(declared=declared, present=present, below=below, wall=wall, now=now)
 
 
-def _places(registry: Registry) -> Iterator[str]:
-    for stack in registry:
+def _places(stacks: Iterable[Stack]) -> Iterator[str]:
+    for stack in stacks:
         yield stack.name
         for policy, live in stack.policies.items():
             yield f"{stack.name}/{policy}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from ninelives_control.model import ParameterValue
     from ninelives_grpc.clock import Clock
 
+_LOGGER = logging.getLogger("ninelives_control")
 _AGAIN = 1.0
-"""Seconds after which a lease that could not be ended is tried again."""
+"""Seconds after which a lease that could not be ended is tried again; twice as many each time."""
+_RAREST = 300.0
+"""Seconds after which it is tried again at the latest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,9 @@ class Leases:
 
     A parameter is in one lease at most. What returns is the last value that was set without one.
 
+    Attributes:
+        closed: Whether there is nobody any more who would end a lease in time.
+
     Args:
         clock: What tells how long is left.
         end: Ends a lease: called by its id in a thread of its own, and again after a `CommandError`
@@ -72,10 +78,11 @@ class Leases:
         self._clock = clock
         self._end = end
         self._leases: dict[str, Lease] = {}
+        self._ends: dict[str, float] = {}
         self._alarms: dict[str, Callable[[], None]] = {}
         self._lock = threading.RLock()
         self._worker: ThreadPoolExecutor | None = None
-        self._closed = False
+        self.closed = False
 
     def __iter__(self) -> Iterator[Lease]:
         """Go through the leases, those that end first at first."""
@@ -92,12 +99,31 @@ class Leases:
             raise UnknownNameError("lease", key, self._leases)
         return found
 
+    def loans(self, key: str) -> Mapping[str, Loan]:
+        """Return what the command of an id has lent, and has not returned."""
+        lease = self._leases.get(key)
+        return {} if lease is None else lease.loans
+
     def back(self, path: str, present: ParameterValue) -> ParameterValue:
-        """Return the value that a parameter would have without its lease."""
-        for lease in self._leases.values():
-            if path in lease.loans:
-                return lease.loans[path].back
+        """Return the value that a parameter would have without its lease.
+
+        What the application itself has set since is not lent.
+        """
+        with self._lock:
+            for lease in self._leases.values():
+                loan = lease.loans.get(path)
+                if loan is not None and loan.value == present:
+                    return loan.back
         return present
+
+    def longer(self, paths: Iterable[str], seconds: float) -> Lease | None:
+        """Return a lease of one of these that ends later than one would that is taken now."""
+        wanted, until = set(paths), self._clock.now() + seconds
+        with self._lock:
+            for key, lease in self._leases.items():
+                if self._ends[key] > until and not wanted.isdisjoint(lease.loans):
+                    return lease
+        return None
 
     def release(self, paths: Iterable[str]) -> None:
         """Take parameters out of their leases; a lease of nothing is gone."""
@@ -106,7 +132,7 @@ class Leases:
             for lease in tuple(self._leases.values()):
                 kept = {path: loan for path, loan in lease.loans.items() if path not in leaving}
                 if not kept:
-                    del self._leases[lease.id]
+                    del self._leases[lease.id], self._ends[lease.id]
                     self._alarms.pop(lease.id, _nothing)()
                 elif len(kept) < len(lease.loans):
                     self._leases[lease.id] = dataclasses.replace(lease, loans=kept)
@@ -115,39 +141,46 @@ class Leases:
         """Take in a lease that ends in so many seconds."""
         with self._lock:
             self._leases[lease.id] = lease
+            self._ends[lease.id] = self._clock.now() + seconds
             self._ring(lease.id, seconds)
 
     def close(self) -> None:
-        """End no lease any more by itself, and wait for what is being ended."""
+        """End no lease any more by itself; see `join`."""
         with self._lock:
-            self._closed = True
+            self.closed = True
             alarms, self._alarms = tuple(self._alarms.values()), {}
-            worker, self._worker = self._worker, None
         for call_off in alarms:
             call_off()
+
+    def join(self) -> None:
+        """Wait, when it is closed, for the lease that is being ended."""
+        with self._lock:
+            worker, self._worker = self._worker, None
         if worker is not None:
             worker.shutdown()
 
-    def _ring(self, key: str, seconds: float) -> None:
-        if not self._closed:
+    def _ring(self, key: str, seconds: float, again: float = _AGAIN) -> None:
+        if not self.closed:
             until = self._clock.now() + seconds
-            self._alarms[key] = self._clock.at(until, lambda: self._due(key))
+            self._alarms[key] = self._clock.at(until, lambda: self._due(key, again))
 
-    def _due(self, key: str) -> None:
+    def _due(self, key: str, again: float) -> None:
         """Hand a lease over to a thread that may block, which that of the clock must not."""
         with self._lock:
-            if self._closed or self._alarms.pop(key, None) is None:
+            if self.closed or self._alarms.pop(key, None) is None:
                 return
             if self._worker is None:
                 self._worker = ThreadPoolExecutor(1, thread_name_prefix="ninelives-lease")
-            self._worker.submit(self._over, key)
+            self._worker.submit(self._over, key, again)
 
-    def _over(self, key: str) -> None:
-        with contextlib.suppress(CommandError):
+    def _over(self, key: str, again: float) -> None:
+        try:
             self._end(key)
+        except CommandError as error:
+            _LOGGER.warning("%s lends on for %g s, as it could not be ended: %s", key, again, error)
         with self._lock:
             if key in self._leases:
-                self._ring(key, _AGAIN)
+                self._ring(key, again, min(2 * again, _RAREST))
 
 
 def _nothing() -> None:

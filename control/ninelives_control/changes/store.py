@@ -8,6 +8,7 @@ import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ninelives_control.database import identity_of, must_be, opening, writing
 from ninelives_grpc.clock import rfc3339
 from ninelives_grpc.errors import ConfigError, NinelivesError
 
@@ -21,15 +22,12 @@ _VERSION = 1
 _PATIENCE = 5.0
 """Seconds to wait for another process that writes."""
 _SCHEMA = """
-BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS parameters (
   path TEXT PRIMARY KEY,
   value TEXT NOT NULL,
   time TEXT NOT NULL,
   command TEXT NOT NULL
-);
-PRAGMA user_version = 1;
-COMMIT;
+)
 """
 
 
@@ -49,13 +47,12 @@ class ParameterStore:
 
     def __init__(self, path: Path) -> None:
         """Open or make it."""
+        self._path = path
         self._lock = threading.Lock()
         try:
-            path.touch(mode=0o600)
-            self._connection = sqlite3.connect(
-                path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
-            )
-            self._prepare()
+            with opening(path, _PATIENCE) as self._connection:
+                self._file = identity_of(path)
+                self._prepare()
         except (OSError, sqlite3.Error) as error:
             msg = f"the parameters cannot be kept there: {error}"
             raise ConfigError(msg, path=str(path)) from None
@@ -66,13 +63,13 @@ class ParameterStore:
         Raises:
             StoreError: The file cannot be read.
         """
-        with self._lock:
-            try:
+        try:
+            with self._lock:
                 rows = self._connection.execute("SELECT path, value FROM parameters").fetchall()
-            except sqlite3.Error as error:
-                raise StoreError(f"the parameters cannot be read: {error}") from None
-        start = f"{stack}/"
-        return {path: json.loads(value) for path, value in rows if path.startswith(start)}
+            start = f"{stack}/"
+            return {path: json.loads(value) for path, value in rows if path.startswith(start)}
+        except (ValueError, sqlite3.Error) as error:
+            raise StoreError(f"the parameters cannot be read: {error}") from None
 
     def keep(
         self, values: Mapping[str, ParameterValue], *, forget: Collection[str], command: str
@@ -89,11 +86,13 @@ class ParameterStore:
         """
         time = rfc3339(datetime.now(UTC), "microseconds")
         rows = [(path, json.dumps(value), time, command) for path, value in values.items()]
-        with self._lock:
-            try:
-                self._write(rows, [(path,) for path in forget])
-            except sqlite3.Error as error:
-                raise StoreError(f"the parameters cannot be kept: {error}") from None
+        try:
+            with self._lock:
+                must_be(self._path, self._file)
+                with writing(self._connection):
+                    self._write(rows, [(path,) for path in forget])
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"the parameters cannot be kept: {error}") from None
 
     def close(self) -> None:
         """Let go of the file."""
@@ -109,16 +108,10 @@ class ParameterStore:
         if version not in {0, _VERSION} or others:
             raise sqlite3.DatabaseError("it is another database, or of another version")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(_SCHEMA)
+        with writing(connection):
+            connection.execute(_SCHEMA)
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
 
     def _write(self, rows: list[tuple[str, str, str, str]], forget: list[tuple[str]]) -> None:
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            connection.executemany("DELETE FROM parameters WHERE path = ?", forget)
-            connection.executemany("INSERT OR REPLACE INTO parameters VALUES (?, ?, ?, ?)", rows)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        self._connection.executemany("DELETE FROM parameters WHERE path = ?", forget)
+        self._connection.executemany("INSERT OR REPLACE INTO parameters VALUES (?, ?, ?, ?)", rows)

@@ -1,7 +1,7 @@
 """Make arguments and options of the JSON schema of what a command is told.
 
 What is required stands in its place; the rest are options, with a flag for each yes or no, and an
-option to be repeated for each list.
+option to be repeated for each list. Objects of a list may come from a file.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ninelives_control.cli.addresses import completing
-from ninelives_control.cli.values import JSON, VALUE, Pair, Words
+from ninelives_control.cli.values import JSON, VALUE, Pair, Pairs, Words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Schema = dict[str, Any]
 
@@ -29,6 +29,7 @@ _BOUNDS: tuple[tuple[str, str, dict[str, bool]], ...] = (
     ("maximum", "max", {}),
     ("exclusiveMaximum", "max", {"max_open": True}),
 )
+_FROM_FILE = " @FILE stands for those in a file of JSON, @- for those on standard input."
 _SCALARS = {"boolean", "integer", "number", "string"}
 
 
@@ -67,21 +68,21 @@ def fields_of(schema: Schema) -> list[Field]:
         else:
             several = several or listed
             made = _argument(name, field, definitions)
-        fields.append(
-            Field(name=name, description=str(field.get("description", "")), parameter=made)
-        )
+        said = _said(field, made.type)
+        fields.append(Field(name=name, description=said, parameter=made))
     return fields
 
 
 def _argument(name: str, field: Schema, definitions: Mapping[str, Schema]) -> click.Parameter:
-    item, kind, listed = _item(field, definitions, required=True)
+    item, kind, listed = _item(name, field, definitions, required=True)
     return click.Argument(
         [_key(name)],
         type=kind,
         nargs=-1 if listed else 1,
         required=True,
-        metavar=f"{kind.name}..." if isinstance(kind, Pair) and listed else name.upper(),
+        metavar=f"{kind.name}..." if isinstance(kind, Pairs) else name.upper(),
         shell_complete=completing(name, item),
+        callback=_joined if isinstance(kind, Pairs) else None,
     )
 
 
@@ -89,11 +90,12 @@ def _option(
     name: str, field: Schema, definitions: Mapping[str, Schema], *, required: bool
 ) -> click.Parameter:
     switch = f"--{name.replace('_', '-')}"
-    said, default = str(field.get("description", "")), field.get("default")
+    default = field.get("default")
     if field.get("type") == "boolean":
         both = switch if default is False else f"{switch}/--no-{switch[2:]}"
+        said = str(field.get("description", ""))
         return click.Option([_key(name), both], is_flag=True, default=default, help=said)
-    item, kind, listed = _item(field, definitions, required=required)
+    item, kind, listed = _item(name, field, definitions, required=required)
     shown = None if default in ("", None) or isinstance(default, list | dict) else default
     return click.Option(
         [_key(name), switch],
@@ -102,19 +104,32 @@ def _option(
         required=required,
         default=str(shown) if isinstance(kind, Words) and shown is not None else shown,
         show_default=shown is not None,
-        help=said + (" May be repeated." if listed else ""),
-        metavar=kind.name if isinstance(kind, Pair) else None,
+        help=_said(field, kind) + (" May be repeated." if listed else ""),
+        metavar=kind.name if isinstance(kind, Pair | Pairs) else None,
         shell_complete=completing(name, item),
+        callback=_joined if isinstance(kind, Pairs) else None,
     )
 
 
+def _said(field: Schema, kind: click.ParamType[Any]) -> str:
+    return str(field.get("description", "")) + (_FROM_FILE if isinstance(kind, Pairs) else "")
+
+
+def _joined(
+    _context: click.Context, _parameter: click.Parameter, parts: Sequence[list[Any]]
+) -> list[Any]:
+    """Make one list of those that words stand for."""
+    return [each for part in parts for each in part]
+
+
 def _item(
-    field: Schema, definitions: Mapping[str, Schema], *, required: bool
+    name: str, field: Schema, definitions: Mapping[str, Schema], *, required: bool
 ) -> tuple[Schema, click.ParamType[Any], bool]:
     """Return the schema and the type of a word, and whether there may be several."""
     if field.get("type") == "array" and not field.get("nullable"):
         item = _resolved(field.get("items", {}), definitions)
-        return item, _type(item, definitions), True
+        kind = _type(item, definitions)
+        return item, Pairs(name, kind) if isinstance(kind, Pair) else kind, True
     if field.get("nullable") and (required or field.get("default") is not None):
         return field, VALUE, False
     return field, _type(field, definitions), False

@@ -157,22 +157,34 @@ class RemoteCommand(click.Command):
         show(execute(self._declared.name, arguments, connection), form)
 
 
+_HELP = """Run a command of a control plane.
+
+A VALUE is read as JSON if it is that (5, true, null, "5"), and is a text otherwise.
+Options about the connection may stand before the command or behind it; if the command has
+an argument of that name, before it.
+
+A change can be tried, lent for so many seconds, and taken back. What is exported can be applied,
+there or to another process that has the same stacks.
+
+\b
+ninelives call set_parameter payments/retry/max_attempts 5 --dry-run
+ninelives call set_parameter payments/retry/max_attempts 5 --lease 600 --reason "calm down"
+ninelives call undo_change ID
+ninelives call export_parameters -o json > night.json
+ninelives call apply_parameters @night.json
+"""
+
+
 @click.group(
     "call",
     cls=Commands,
     params=[*settings()],
+    help=_HELP,
     epilog="Commands that an application has added are run in the same way; `ninelives commands` "
     "lists them too.",
 )
 def cli() -> None:
-    """Run a command of a control plane.
-
-    A VALUE is read as JSON if it is that (5, true, null, "5"), and is a text otherwise.
-    Options about the connection may stand before the command or behind it; if the command has
-    an argument of that name, before it.
-
-    ninelives call set_parameter payments/retry/max_attempts 5 --reason "calm down"
-    """
+    """Run a command of a control plane."""
 
 
 def _declared(entry: Command[Any, Any]) -> Declared:

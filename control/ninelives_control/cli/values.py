@@ -75,6 +75,41 @@ class Pair(click.ParamType[dict[str, Any]]):
         return {left: one.convert(before, param, ctx), right: other.convert(after, param, ctx)}
 
 
+class Pairs(click.ParamType[list[dict[str, Any]]]):
+    """Objects of a list: each as in `Pair`, or `@FILE` for all those that a file has.
+
+    Args:
+        name: The name of the list; a file may have it under that name, as answers have it.
+        pair: How one of them is written.
+    """
+
+    def __init__(self, name: str, pair: Pair) -> None:
+        """Hold both."""
+        self._list = name
+        self._pair = pair
+        self.name = pair.name
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[dict[str, Any]]:
+        """Return the objects that a word stands for."""
+        if not value.startswith("@"):
+            return [self._pair.convert(value, param, ctx)]
+        path = value[1:]
+        try:
+            with click.open_file(path, encoding="utf-8") as file:
+                found = _parsed(file.read())
+        except OSError as error:
+            self.fail(f"{path!r} cannot be read: {error.strerror}", param, ctx)
+        except ValueError as error:
+            self.fail(f"{path!r} is not JSON: {error}", param, ctx)
+        if isinstance(found, dict) and found.keys() == {self._list}:
+            found = found[self._list]
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            self.fail(f"{path!r} has no list of objects, and no {self._list}", param, ctx)
+        return found
+
+
 def _parsed(text: Any) -> Any:
     if not isinstance(text, str):
         # A default, which is what it is.

@@ -153,8 +153,7 @@ def export_parameters(arguments: ExportParameters, context: Context) -> Exported
         for policy, live in stack.policies.items()
         for name in live.specs
         if matches(arguments.match, path := f"{stack.name}/{policy}/{name}")
-        if (value := context.changes.leases.back(path, getattr(live.policy, name)))
-        != getattr(live.declared, name)
+        if (value := context.changes.lasting(path)) != getattr(live.declared, name)
         or not arguments.only_changed
     ]
     if len(found) > MAX_CHANGES:
@@ -173,35 +172,43 @@ def _takes_back(arguments: UndoChange, context: Context) -> Sequence[Proposal]:
 def undo_change(arguments: UndoChange, context: Context) -> ParameterChanges:
     """Take back what a command has changed, if it has not been changed again since."""
     changes = _undoable(arguments.id, context)
+    revisions: dict[str, int] = {}
     for path, (_, new) in changes.items():
-        now = context.registry.parameter(path).get()
+        parameter = context.registry.parameter(path)
+        # Before the value: one that is changed after it was looked at is at another revision.
+        revision = revisions.setdefault(path.rpartition("/")[0], parameter.revision)
+        now = parameter.get()
         if now != new:
             message = f"{path} is {json.dumps(now)} by now, and not {json.dumps(new)} as "
             message += f"{arguments.id} left it; undo what came after it first, or set it anew"
-            revision = context.registry.parameter(path).revision
             raise CommandError(Code.CONFLICT, message, field="id", revision=revision)
     values = {path: old for path, (old, _) in changes.items()}
-    made = context.changes.make(values, order_of(arguments, context))
+    made = context.changes.make(values, order_of(arguments, context), revisions)
     return told(made, context, dry_run=arguments.dry_run)
 
 
 def _undoable(key: str, context: Context) -> dict[str, tuple[ParameterValue, ParameterValue]]:
-    """Return the old and the new value of what a command has changed, by address.
+    """Return the value to return to and the present one of what a command has changed, by address.
+
+    What it has lent returns to what it would at the end of the lease.
 
     Raises:
         UnknownNameError: There is no such command in the audit.
         CommandError: `invalid_argument`: it has changed no parameter.
     """
     entry = context.audit.entry(key)
+    loans = context.changes.leases.loans(key)
     found = {
         # What a circuit breaker was forced to be is its mode.
         f"{change.path}/mode" if entry.command == _FORCE else change.path: _values(change)
         for change in changes_of(entry)
+        if change.old != change.new
     }
     if not found or any(path.count("/") != _SLASHES for path in found):
         message = f"{entry.command} ({entry.status}) of {entry.time} has changed no parameter"
         raise CommandError(Code.INVALID_ARGUMENT, message, field="id")
-    return found
+    returning = {path: (loan.back, loan.value) for path, loan in loans.items() if path in found}
+    return found | returning
 
 
 def _values(change: ValueChange) -> tuple[ParameterValue, ParameterValue]:

@@ -104,5 +104,4 @@ def _returning(arguments: EndLease, context: Context) -> Sequence[Proposal]:
 @command(Effect.CHANGE, targets=_returning)
 def end_lease(arguments: EndLease, context: Context) -> ParameterChanges:
     """Have the old values of a lease return now."""
-    lease = context.changes.leases.get(arguments.id)
-    return told(context.changes.end(lease, order_of(arguments, context)), context)
+    return told(context.changes.end(arguments.id, order_of(arguments, context)), context)

@@ -156,6 +156,8 @@ def set_parameter(arguments: SetParameter, context: Context) -> ParameterChange:
 def parameter_of(path: str, live: Live[Any]) -> Parameter:
     """Return what there is to say of the parameter at an address, which has its policy running."""
     spec = live.specs[path.rpartition("/")[2]]
+    # Before the value, so that nobody expects the revision of a change that he has not seen.
+    revision = live.revision
     return Parameter(
         path=path,
         value=getattr(live.policy, spec.name),
@@ -167,5 +169,5 @@ def parameter_of(path: str, live: Live[Any]) -> Parameter:
         choices=list(spec.choices),
         unit=spec.unit,
         summary=spec.doc,
-        revision=live.revision,
+        revision=revision,
     )

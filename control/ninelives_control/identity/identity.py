@@ -200,9 +200,12 @@ def host_in(peer: str) -> str:
     return peer.rpartition(":")[0] or peer
 
 
-def bearer(header: str | None) -> str | None:
-    """Return the token of an `authorization` header; one of another kind counts as unknown."""
-    if header is None:
+def bearer(*headers: str) -> str | None:
+    """Return the token of an `authorization` header, of which there is one; or None without.
+
+    One of another kind counts as unknown, and so do several: a proxy may have looked at another.
+    """
+    if not headers:
         return None
-    scheme, _, token = header.partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    scheme, _, token = headers[0].partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and len(headers) == 1 else ""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from ninelives_control.identity.identity import APPLICATION
+from ninelives_control.threads import in_thread
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -43,4 +43,4 @@ class LocalClient:
         Raises:
             CommandError: It did not run, or failed.
         """
-        return await asyncio.to_thread(self.execute, name, **arguments)
+        return await in_thread(self.execute, name, **arguments)

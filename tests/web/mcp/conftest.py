@@ -18,6 +18,11 @@ def pytest_pyfunc_call(pyfuncitem):
         return None
     names = pyfuncitem._fixtureinfo.argnames
     asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    for thread in threading.enumerate():
+        # Those that read pipes are told to end with their loop, and nobody waits for them.
+        loop = getattr(thread, "loop", None)
+        if isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed():
+            thread.join(clients.PATIENCE)
     plane = pyfuncitem.funcargs.get("plane")
     if plane is not None and not plane.grpc_port:
         # It was stopped: gRPC's thread ends with the last call, which its error holds in a cycle.

@@ -91,17 +91,22 @@ async def test_it_is_not_done_for_a_client_that_can_not_ask(connect, entries):
 
     assert caught.value.error.code == MISSING_REQUIRED_CLIENT_CAPABILITY
     assert caught.value.error.data == {"requiredCapabilities": {"elicitation": {"form": {}}}}
-    assert entries() == []
+    assert [(entry.command, entry.status, entry.reason) for entry in entries()] == [
+        ("erase", "refused", "permission_denied")
+    ]
 
 
-async def test_it_is_not_done_if_the_client_fails_to_ask(connect, entries):
+async def test_it_is_not_done_if_the_client_fails_to_ask(connect, mode, entries):
     person = Person(ErrorData(code=-32000, message="the window is closed"))
 
     async with connect("admin", elicitation_callback=person) as client:
         with pytest.raises(MCPError, match="the window is closed"):
             await client.call_tool("erase")
 
-    assert entries() == []
+    # A newer client is on its own then, and the server hears nothing of it.
+    assert [(entry.command, entry.status, entry.reason) for entry in entries()] == [
+        ("erase", "refused", "permission_denied")
+    ] * (mode == "legacy")
 
 
 async def test_nobody_is_asked_for_what_would_be_refused(connect, entries):
@@ -140,7 +145,9 @@ async def test_a_confirmation_that_nobody_asked_for_counts_for_nothing(connect, 
 
     assert isinstance(asked, InputRequiredResult)
     assert caught.value.error.code == INVALID_PARAMS
-    assert entries() == []
+    assert [(entry.command, entry.status, entry.reason) for entry in entries()] == [
+        ("erase", "refused", "permission_denied")
+    ]
 
 
 @pytest.mark.parametrize("link", ["http auto", "stdio auto"], indirect=True)
@@ -153,7 +160,7 @@ async def test_a_confirmation_counts_once(connect, entries):
             await client.session.call_tool("erase", **confirmed)
 
     assert caught.value.error.code == INVALID_PARAMS
-    assert [entry.status for entry in entries()] == ["succeeded"]
+    assert [entry.status for entry in entries()] == ["succeeded", "refused"]
 
 
 @pytest.mark.parametrize("link", ["http auto"], indirect=True)
@@ -167,7 +174,9 @@ async def test_a_confirmation_does_not_count_for_ever(connect, entries, monkeypa
                 "erase", input_responses={"confirm": YES}, request_state=asked.request_state
             )
 
-    assert entries() == []
+    assert [(entry.command, entry.status, entry.reason) for entry in entries()] == [
+        ("erase", "refused", "permission_denied")
+    ]
 
 
 @pytest.mark.parametrize("link", ["http auto"], indirect=True)
@@ -200,7 +209,9 @@ async def test_a_confirmation_is_for_those_arguments_only(connect, entries):
                 request_state=asked.request_state,
             )
 
-    assert entries() == []
+    assert [(entry.command, entry.status, entry.reason) for entry in entries()] == [
+        ("erase", "refused", "permission_denied")
+    ]
 
 
 async def test_a_confirmation_is_for_that_caller_only(url, plane, tokens, tokens_path, entries):
@@ -214,4 +225,6 @@ async def test_a_confirmation_is_for_that_caller_only(url, plane, tokens, tokens
                 "erase", input_responses={"confirm": YES}, request_state=asked.request_state
             )
 
-    assert entries() == []
+    assert [(entry.command, entry.status, entry.reason) for entry in entries()] == [
+        ("erase", "refused", "permission_denied")
+    ]

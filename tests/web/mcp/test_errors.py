@@ -127,6 +127,24 @@ async def test_who_is_not_known_is_told_no_tools(connect):
         assert caught.value.error.data == {"code": "unauthenticated"}
 
 
+@pytest.mark.parametrize("link", ["stdio auto", "stdio legacy"], indirect=True)
+async def test_who_is_not_known_reads_nothing(connect, world):
+    for who in ("nobody", "stranger"):
+        async with connect(who) as client:
+            for attempt in (
+                client.list_resources,
+                lambda: client.read_resource("ninelives://stacks"),
+            ):
+                with pytest.raises(MCPError) as caught:
+                    await attempt()
+                assert caught.value.error.code == INVALID_REQUEST
+                assert caught.value.error.data == {"code": "unauthenticated"}
+
+    assert {(entry.command, entry.status) for entry in world.entries()} == {
+        ("list_stacks", "refused")
+    }
+
+
 async def test_the_name_of_a_tool_may_be_anything(connect, world):
     last = max(entry.seq for entry in world.entries())
 

@@ -102,14 +102,17 @@ def test_a_session_ends_when_its_client_says_so(http, show):
     assert http.post("/mcp", json=LIST, headers=session).status_code == 404
 
 
-def test_nobody_sees_what_is_too_large(http, show, plane):
+def test_nobody_looks_into_what_is_too_large(http, show, plane):
     arguments = {"path": "x" * 2**20, "value": 1}
     call = {**LIST, "method": "tools/call", "params": {"name": "x", "arguments": arguments}}
 
     answer = http.post("/mcp", json=call, headers=show("admin"))
 
     assert answer.status_code == 413
-    assert plane.dispatcher._journal._audit.entries() == []
+    (entry,) = plane.dispatcher._journal._audit.entries()
+    assert (entry.transport, entry.identity, entry.status) == ("http", "", "refused")
+    assert "POST /mcp" in entry.arguments
+    assert "xxx" not in entry.arguments
 
 
 def test_other_methods_of_http_are_not_served(http, show):

@@ -8,29 +8,11 @@ from ninelives_control.command import Context, Effect
 from ninelives_control.model import Arguments, Result
 from ninelives_control.transports.mcp.watch import TOOL, WatchFor
 from tests.control import added
+from tests.control.tried import ATTEMPTS, CHANGED, READS, changes
 
 from .clients import MODES, answered, told
 
-PATH = "shop/retry/max_attempts"
-READS = {
-    "get_audit": {"path": "shop/**"},
-    "describe_policy": {"path": "shop/retry"},
-    "explain_authorization": {"command": "set_parameter", "path": PATH, "value": 5},
-    "get_metrics": {"stack": "shop"},
-    "get_parameter": {"path": PATH},
-    "get_state": {"stack": "shop"},
-    "list_commands": {},
-    "list_events": {},
-    "list_parameters": {"stack": "shop"},
-    "list_policies": {},
-    "list_stacks": {},
-}
 PASSING = {"seconds", "calls_per_second", "time", "since", "closed"}
-CHANGES = {
-    "set_parameter": {"path": PATH, "value": 5, "reason": "a try"},
-    "force_circuit_breaker": {"path": "shop/circuit_breaker", "mode": "open"},
-    "reset_circuit_breaker": {"path": "shop/circuit_breaker"},
-}
 
 
 async def test_the_client_speaks_the_protocol_of_its_era(connect, mode):
@@ -51,7 +33,7 @@ async def test_there_is_a_tool_for_each_command_that_a_role_may_use(connect, pla
 
     for role, expected in {
         "viewer": reads - {"get_audit"},
-        "agent": reads - {"get_audit"} | {"set_parameter", "reset_circuit_breaker"},
+        "agent": reads - {"get_audit"} | {*CHANGED} - {"force_circuit_breaker"},
         "operator": reads | names[Effect.CHANGE],
         "admin": reads.union(*names.values()),
     }.items():
@@ -95,12 +77,12 @@ async def test_schemas_are_in_one_piece_and_valid(connect, plane):
 
 
 def test_the_examples_are_all_built_in_commands(plane):
-    assert {entry.name for entry in plane.commands} == {*READS, *CHANGES}
+    assert {entry.name for entry in plane.commands} == {*READS, *CHANGED}
 
 
 async def test_what_is_read_is_what_the_process_itself_reads(connect, plane, shop):
     shop.call(lambda: 1)
-    plane.execute("set_parameter", path=PATH, value=5)
+    plane.execute("set_parameter", path=ATTEMPTS, value=5, lease=3600)
 
     async with connect("admin") as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
@@ -122,34 +104,41 @@ def _timeless(values):
     return values
 
 
-async def test_a_change_is_made_and_written_down_once(connect, way, entries):
+async def test_a_change_is_made_and_written_down_once(connect, way, entries, plane):
+    wanted = changes(plane)
+    before = len(entries())
+    ids = []
+
     async with connect("operator") as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-        for name, arguments in CHANGES.items():
-            result = await client.call_tool(name, arguments)
-            Draft202012Validator(tools[name].output_schema).validate(answered(result))
+        for name, arguments in wanted.items():
+            result = answered(await client.call_tool(name, arguments))
+            Draft202012Validator(tools[name].output_schema).validate(result)
+            ids.append(result.pop("id", None))
+            assert result == CHANGED[name]
 
-    assert [entry.command for entry in entries()] == list(CHANGES)
-    for entry in entries():
+    made = entries()[before:]
+    assert [entry.command for entry in made] == list(wanted)
+    assert all(key in {None, entry.id} for key, entry in zip(ids, made, strict=True))
+    for entry in made:
         assert (entry.identity, entry.role, entry.status) == ("operator", "operator", "succeeded")
         assert entry.transport == {"http": "mcp", "stdio": "grpc"}[way]
 
 
 async def test_a_parameter_is_changed_for_the_program(connect, shop, entries):
     async with connect("agent") as client:
-        result = await client.call_tool("set_parameter", CHANGES["set_parameter"])
+        result = await client.call_tool("set_parameter", {"path": ATTEMPTS, "value": 5})
 
-    change = {"path": PATH, "old": 3, "new": 5, "revision": 2, "dry_run": False}
-    assert answered(result) == change
-    assert shop.parameters["retry/max_attempts"].get() == 5
     (entry,) = entries()
+    assert answered(result) == {**CHANGED["set_parameter"], "id": entry.id}
+    assert shop.parameters["retry/max_attempts"].get() == 5
     assert (entry.old, entry.new) == (3, 5)
 
 
 async def test_a_dry_run_changes_nothing(connect, shop):
     async with connect("operator") as client:
         result = await client.call_tool(
-            "set_parameter", {"path": PATH, "value": 5, "dry_run": True}
+            "set_parameter", {"path": ATTEMPTS, "value": 5, "dry_run": True}
         )
 
     assert answered(result)["dry_run"] is True

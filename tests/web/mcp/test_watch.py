@@ -85,7 +85,7 @@ async def test_wrong_arguments_are_told(connect):
         assert error["code"] == "not_found"
 
 
-@pytest.mark.parametrize("link", ["http auto", "stdio legacy"], indirect=True)
+@pytest.mark.parametrize("link", ["stdio auto", "stdio legacy"], indirect=True)
 async def test_who_is_not_known_watches_nothing(connect, entries):
     async with connect("stranger") as client:
         with pytest.raises(MCPError, match="the token is unknown"):

@@ -16,8 +16,10 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
     BaseGraphQLTransportWSHandler,
 )
 
+from ninelives_control import plain_json
 from ninelives_control.errors import Code
 from ninelives_control.identity.identity import bearer
+from ninelives_control.transports.graphql.errors import note
 from ninelives_control.transports.graphql.schema import schema_for
 from ninelives_control.transports.http.guard import caller_of
 
@@ -93,7 +95,10 @@ class _WebSocketHandler(BaseGraphQLTransportWSHandler[Asker, None]):
         """Give a code to the errors that are not of the schema, too."""
         if message["type"] == "error":
             for error in message["payload"]:
-                error.setdefault("extensions", {"code": str(Code.UNAVAILABLE)})
+                if "extensions" not in error:
+                    error["extensions"] = {"code": str(Code.UNAVAILABLE)}
+                    assert isinstance(self.view, GraphQLEndpoint)
+                    await self.view.note(self.context)
         await super().send_message(message)
 
 
@@ -140,6 +145,10 @@ class GraphQLEndpoint(GraphQL[Asker, None]):
                 await response.body_iterator.aclose()  # type: ignore[attr-defined]
                 await request.state.result.aclose()
 
+    async def note(self, asker: Asker) -> None:
+        """Have it written down that somebody wants more subscriptions than there may be."""
+        await note(self._dispatcher, "subscription", Code.UNAVAILABLE, asker.caller.peer)
+
     def newest(self) -> BaseSchema:
         """Return the schema for the commands that there are now; what runs keeps the one it has."""
         revision = self._dispatcher.commands.revision
@@ -169,8 +178,8 @@ class GraphQLEndpoint(GraphQL[Asker, None]):
             JSONDecodeError: It is not.
         """
         try:
-            value: object = json.loads(data)
-        except (ValueError, RecursionError) as error:
+            value: object = plain_json.loads(data)
+        except ValueError as error:
             raise json.JSONDecodeError(str(error), "", 0) from None
         if isinstance(value, dict):
             return value

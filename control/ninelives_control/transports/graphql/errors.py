@@ -16,6 +16,7 @@ from strawberry.extensions import SchemaExtension
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.utils.str_converters import to_camel_case
 
+from ninelives_control.audit.early import EarlyRefusal
 from ninelives_control.errors import Code, CommandError
 from ninelives_control.threads import in_thread
 from ninelives_control.transports.graphql.attempts import asked_in
@@ -36,6 +37,8 @@ _LOGGER = logging.getLogger("ninelives_control")
 _NAME = "graphql"
 EVENT_NAMES = "names"
 """The argument of the subscription that the command `watch` does not have."""
+_MOST_REFUSED = 20
+"""Commands of a document that is not valid which are written down one by one."""
 _OF_CLIENTS = (
     MissingQueryError,
     CannotGetOperationTypeError,
@@ -86,15 +89,21 @@ class CodedErrors(SchemaExtension):
             refusal = refusal or error
             meant = [field for field in asked if field.is_meant_by(error)]
             new = [field for field in meant if field not in done]
+            if not meant or (new and len(done) + len(new) > _MOST_REFUSED):
+                coded.append(_told(error))
+                continue
             done += new
             coded += [await self._refused(field, error) for field in new]
-            if not meant:
-                coded.append(_told(error))
         if refusal is not None:
             # The others in the document were asked for as well, and do not run either.
-            for field in asked:
-                if field not in done:
-                    await self._refused(field, refusal)
+            others = [field for field in asked if field not in done]
+            room = _MOST_REFUSED - len(done)
+            for field in others[:room]:
+                await self._refused(field, refusal)
+            if not asked or others[room:]:
+                # It asks for no command, or for a great many.
+                peer = self.execution_context.context.caller.peer
+                await note(self._dispatcher, "document", Code.INVALID_ARGUMENT, peer)
         return coded
 
     async def _refused(self, asked: Asked, error: GraphQLError) -> GraphQLError:
@@ -124,6 +133,12 @@ class CodedErrors(SchemaExtension):
             if asked.name in fields:
                 return f"{asked.name} is a {root}, and no {asked.root}"
         return error.message
+
+
+async def note(dispatcher: Dispatcher, request: str, code: Code, peer: str) -> None:
+    """Have something written down that was refused, and is no command."""
+    refusal = EarlyRefusal(transport=_NAME, request=request, answer="error", code=code, peer=peer)
+    await in_thread(dispatcher.note, refusal)
 
 
 def _plain(command: Command[Any, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,9 +6,11 @@ gives: it is run only if it is selected, and allowed and written down as if aske
 
 from __future__ import annotations
 
+import glob
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ninelives_control.commands.audit import get_audit
 from ninelives_control.commands.events import list_events
 from ninelives_control.commands.metrics import get_metrics
 from ninelives_control.commands.parameters import list_parameters
@@ -98,6 +100,11 @@ def _of_policy(policy: Mapping[str, Any]) -> Values:
     return {"stack": stack, "policy": name}
 
 
+def _below(place: str) -> Values:
+    # Names may have in them what stands for something in a pattern.
+    return {"path": f"{glob.escape(place)}/**"}
+
+
 _POLICY = (
     Branch(name="parameters", command=list_parameters, pick=("parameters",), sets=_of_policy),
     Branch(
@@ -116,6 +123,7 @@ _POLICY = (
         ),
     ),
     Branch(name="events", command=list_events, sets=_of_policy),
+    Branch(name="audit", command=get_audit, sets=lambda policy: _below(policy["path"])),
 )
 _STACK = (
     Branch(
@@ -134,6 +142,7 @@ _STACK = (
     ),
     Branch(name="metrics", command=get_metrics, pick=("stacks", 0), sets=_only_stack),
     Branch(name="events", command=list_events, sets=_of_stack),
+    Branch(name="audit", command=get_audit, sets=lambda stack: _below(stack["name"])),
 )
 STACKS = Branch(name="stacks", command=list_stacks, pick=("stacks",), branches=_STACK)
 """Where it begins."""

@@ -20,6 +20,8 @@ OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 """Options of a channel that is kept for long."""
+_SOCKETS = ("unix:", "unix-abstract:")
+"""How addresses of them begin: what is served there is never encrypted."""
 
 Metadata = tuple[tuple[str, str], ...]
 Options = tuple[tuple[str, object], ...]
@@ -51,7 +53,7 @@ class Connection:
         """Open a channel.
 
         Raises:
-            ConfigError: A file cannot be read; names it.
+            ConfigError: A file cannot be read, or is of no use there; names it.
         """
         credentials = self._credentials()
         if credentials is None:
@@ -77,10 +79,10 @@ class Connection:
         return bearing((token or "").strip())
 
     def check(self) -> None:
-        """See that all files can be read.
+        """See that all files can be read, and are of use.
 
         Raises:
-            ConfigError: One cannot, or the token can be none.
+            ConfigError: One cannot or is not, or the token can be none.
         """
         self.metadata()
         self._credentials()
@@ -88,6 +90,10 @@ class Connection:
     def _credentials(self) -> grpc.ChannelCredentials | None:
         if self.ca is None and self.certificate is None:
             return None
+        if self.address.startswith(_SOCKETS):
+            msg = "is a Unix socket, which is not encrypted; leave out certificates (--ca, "
+            msg += "--certificate, NINELIVES_CA, NINELIVES_CERTIFICATE)"
+            raise ConfigError(msg, path=self.address)
         return grpc.ssl_channel_credentials(
             root_certificates=None if self.ca is None else _read(self.ca),
             private_key=None if self.key is None else _read(self.key),

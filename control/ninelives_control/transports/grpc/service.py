@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import ssl
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import unquote
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 from ninelives_control.errors import Code, CommandError, not_confirmed
@@ -17,7 +18,7 @@ from ninelives_control.threads import in_thread
 from ninelives_control.transports.grpc import messages
 from ninelives_control.transports.grpc.errors import abort
 from ninelives_control.v1 import control_pb2 as pb
-from ninelives_control.watch import follow
+from ninelives_control.watch import follow, watch
 from ninelives_grpc.naming import snake_case
 
 if TYPE_CHECKING:
@@ -56,18 +57,23 @@ class ControlService:
     def _method(self, method: Any) -> grpc.RpcMethodHandler[Any, Any]:
         request = GetMessageClass(method.input_type)
         response = GetMessageClass(method.output_type)
+        read = _reader(request)
         if method.name == "Watch":
             return grpc.unary_stream_rpc_method_handler(
-                self.watch, request.FromString, response.SerializeToString
+                self.watch, read, response.SerializeToString
             )
         special: dict[str, Callable[..., Awaitable[Message]]] = {
             "Execute": self.execute,
             "Decline": self.decline,
         }
         behaviour = special.get(method.name) or self._typed(method, response)
-        return grpc.unary_unary_rpc_method_handler(
-            behaviour, request.FromString, response.SerializeToString
-        )
+
+        async def checked(message: Message | None, context: ServicerContext) -> Message:
+            if message is None:
+                await self._refuse_bytes(snake_case(method.name), request, context)
+            return await behaviour(message, context)
+
+        return grpc.unary_unary_rpc_method_handler(checked, read, response.SerializeToString)
 
     def _typed(
         self, method: Any, response: type[Message]
@@ -103,9 +109,11 @@ class ControlService:
         await abort(context, refused)
 
     async def watch(
-        self, request: pb.WatchRequest, context: ServicerContext
+        self, request: pb.WatchRequest | None, context: ServicerContext
     ) -> AsyncIterator[pb.WatchResponse]:
         """Send the state, and then every event."""
+        if request is None:
+            await self._refuse_bytes(watch.name, pb.WatchRequest, context)
         told = follow(
             self._dispatcher,
             messages.arguments_of(request),
@@ -118,6 +126,25 @@ class ControlService:
                     yield _built(message, _filler(pb.WatchResponse))
             except Exception as error:  # noqa: BLE001 - gRPC would tell its text to the client
                 await abort(context, _foreseen(error))
+
+    async def _refuse_bytes(
+        self, name: str, request: type[Message], context: ServicerContext
+    ) -> NoReturn:
+        """Refuse bytes that are no message."""
+        wrong = CommandError(
+            Code.INVALID_ARGUMENT, f"the bytes are no {request.DESCRIPTOR.full_name}"
+        )
+        refused = await in_thread(
+            self._dispatcher.refuse,
+            name,
+            {},
+            wrong,
+            caller=caller_of(context),
+            transport=NAME,
+            command=watch if name == watch.name else None,
+        )
+        # An argument that is missing is missing because of that.
+        await abort(context, wrong if refused.code is Code.INVALID_ARGUMENT else refused)
 
     async def _run(
         self,
@@ -136,6 +163,18 @@ class ControlService:
             return await in_thread(work)
         except CommandError as error:
             await abort(context, error)
+
+
+def _reader(request: type[M]) -> Callable[[bytes], M | None]:
+    """Return what reads a message; gRPC would log a trace for bytes that are none."""
+
+    def read(data: bytes) -> M | None:
+        try:
+            return request.FromString(data)
+        except DecodeError:
+            return None
+
+    return read
 
 
 def _built(result: BaseModel, build: Callable[[dict[str, Any]], M]) -> M:
@@ -170,13 +209,14 @@ def _executed(values: dict[str, Any]) -> pb.ExecuteResponse:
 
 def caller_of(context: ServicerContext) -> Credentials:
     """Return what is known of the client of a call."""
-    header = None
-    for key, value in context.invocation_metadata() or ():
-        if key == "authorization":
-            header = value if isinstance(value, str) else value.decode("latin-1")
+    headers = [
+        value if isinstance(value, str) else value.decode("latin-1")
+        for key, value in context.invocation_metadata() or ()
+        if key == "authorization"
+    ]
     peer = context.peer()
     return Credentials(
-        token=bearer(header),
+        token=bearer(*headers),
         loopback=_from_here(peer),
         peer=_address(peer),
         certificate=_certificate(context),

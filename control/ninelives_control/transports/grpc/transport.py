@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 
 from ninelives_control.transports.grpc.channelz import ChannelzGuard
 from ninelives_control.transports.grpc.service import NAME, SERVICE, ControlService
+from ninelives_control.transports.grpc.unknown import UnknownMethods
 from ninelives_control.transports.transport import ensure_free
 from ninelives_control.transports.unix_socket import placed, removed
 
@@ -73,9 +74,8 @@ class GrpcTransport:
         address = plane.address(NAME)
         if address.port is not None:
             ensure_free(address.host, address.port, "grpc_port")
-        server = grpc.aio.server(
-            options=options(plane.limits), interceptors=[ChannelzGuard(plane.dispatcher)]
-        )
+        guards = [UnknownMethods(plane.dispatcher), ChannelzGuard(plane.dispatcher)]
+        server = grpc.aio.server(options=options(plane.limits), interceptors=guards)
         server.add_generic_rpc_handlers((ControlService(plane.dispatcher).handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         channelz.add_channelz_servicer(server)

@@ -13,6 +13,7 @@ from starlette.routing import Route, WebSocketRoute
 from ninelives_control.transports.graphql.endpoint import GraphQLEndpoint
 from ninelives_control.transports.http.guard import Guard, problem
 from ninelives_control.transports.http.metrics import Metrics
+from ninelives_control.transports.http.noted import Noted
 from ninelives_control.transports.http.oauth import MCP, METADATA, Challenge, Metadata
 from ninelives_control.transports.http.server import LARGEST_MESSAGE
 from ninelives_control.transports.mcp.endpoint import McpEndpoint
@@ -58,7 +59,7 @@ class HttpApp:
         )
         # It would lead clients of a proxy with TLS to a place without.
         served.router.redirect_slashes = False
-        self.asgi: ASGIApp = served
+        self.asgi: ASGIApp = Noted(served, plane.dispatcher)
 
     async def start_sessions(self) -> None:
         """Be ready for MCP clients that keep a session."""

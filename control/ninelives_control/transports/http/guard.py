@@ -70,6 +70,11 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy on the way may have believed the other one (RFC 9112, 6.3).
+            refusal = problem(400, "send Content-Length or Transfer-Encoding, not both")
+            refusal.headers["Connection"] = "close"
+            return refusal
         # No page in a browser can ask at a Unix socket.
         local = is_loopback(self._host) and not peer_of(scope).unix
         if local and not is_loopback(_name_in(f"//{headers.get('host', '')}")):
@@ -109,15 +114,15 @@ def caller_of(scope: Scope) -> Credentials:
     headers = Headers(scope=scope)
     here, peer = _from_here(scope), peer_of(scope)
     return Credentials(
-        token=bearer(headers.get("authorization")),
+        token=bearer(*headers.getlist("authorization")),
         loopback=here,
-        peer=_address(scope),
+        peer=address_of(scope),
         certificate=peer.certificate,
         uid=peer.uid if here else None,
     )
 
 
-def _address(scope: Scope) -> str:
+def address_of(scope: Scope) -> str:
     """Return the address of a client: `127.0.0.1:4711`, `[::1]:4711` or `unix`."""
     client = scope.get("client")
     if client is None or not client[0]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ninelives_control.transports.http.patience import PatientHttp
 
@@ -38,8 +38,22 @@ class Peer:
 _NOBODY = Peer()
 
 
+@runtime_checkable
+class Witness(Protocol):
+    """An application that wants to know of what is no HTTP, and so never comes to it."""
+
+    def malformed(self, client: tuple[str, int] | None) -> None:
+        """Take note of a connection that was closed for it; must not block."""
+
+
 class PeerProtocol(PatientHttp):
     """Puts the peer of a connection into the scope of its requests and its websocket."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, such as a request with two lengths."""
+        super().send_400_response(msg)
+        if isinstance(self.config.app, Witness):
+            self.config.app.malformed(self.client)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Look who it is."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from ninelives_control.audit.early import EarlyRefusal
 from ninelives_control.errors import Code, CommandError
 from ninelives_control.identity.identity import Credentials
 from ninelives_control.transports.lines.session import Session
@@ -60,6 +61,12 @@ class _LocalDesk:
         return _plain(result)
 
     def refuse(self, request: Request, error: CommandError) -> CommandError:
+        if not request.names_a_command:
+            refusal = EarlyRefusal(
+                transport=NAME, request=request.cmd, answer="error", code=error.code, peer=""
+            )
+            self._dispatcher.note(refusal)
+            return error
         return self._dispatcher.refuse(
             request.cmd, request.args, error, caller=_caller(request), transport=NAME
         )

@@ -18,6 +18,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ninelives_control import plain_json
 from ninelives_control.errors import Code, CommandError
 from ninelives_grpc.errors import UnknownNameError
 
@@ -69,6 +70,11 @@ class Request:
     args: Mapping[str, object] = field(default_factory=dict)
     auth: str | None = field(default=None, repr=False)
 
+    @property
+    def names_a_command(self) -> bool:
+        """Whether it is known which command is meant, and not something of lines only."""
+        return self.cmd not in {"", _WATCH, _CANCEL}
+
 
 class Followed(Protocol):
     """What a watch tells.
@@ -101,7 +107,7 @@ class Desk(Protocol):
         """
 
     def refuse(self, request: Request, error: CommandError) -> CommandError:
-        """Return what to tell of a line that names a command, but is not as it should be."""
+        """Return what to tell of a line that is not as it should be."""
 
     def watch(self, request: Request, notify: Callable[[], None]) -> Followed:
         """Begin to watch; calls `notify` from any thread when there is something to take.
@@ -157,8 +163,7 @@ class Session:
         request, error = parse(line)
         try:
             if error is not None:
-                ours = request.cmd in {"", _WATCH, _CANCEL}
-                raise error if ours else self._desk.refuse(request, error)
+                raise self._desk.refuse(request, error)
             if request.cmd == _WATCH:
                 self._watches.open(request, self._desk)
                 return
@@ -260,12 +265,12 @@ def parse(line: bytes) -> tuple[Request, CommandError | None]:
         message = f"the line has more than {LONGEST} bytes; send less at a time"
         return Request(), CommandError(Code.INVALID_ARGUMENT, message)
     try:
-        data: object = json.loads(line.decode("utf-8"), parse_constant=_no_json)
+        data: object = plain_json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         return Request(), _wrong(f"the line is not UTF-8, at byte {error.start + 1}")
     except json.JSONDecodeError as error:
         return Request(), _wrong(f"the line is not JSON: {error.msg}, at character {error.pos + 1}")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return Request(), _wrong(f"the line is not JSON that can be taken: {error}")
     if not isinstance(data, dict):
         return Request(), _wrong('the line must be an object, {"id", "cmd", "args", "auth"}')
@@ -317,7 +322,3 @@ def _failed(number: Id, error: CommandError) -> dict[str, Any]:
     if error.rule:
         told["rule"] = error.rule
     return {"id": number, "ok": False, "error": told}
-
-
-def _no_json(word: str) -> object:
-    raise ValueError(f"it has no {word}")

@@ -56,11 +56,15 @@ class Desk(Protocol):
         """
 
 
-def protocol_error(error: CommandError, code: int | None = None) -> MCPError:
+class ToldError(MCPError):
+    """What a command was refused for, in the protocol's own form: it is written down already."""
+
+
+def protocol_error(error: CommandError, code: int | None = None) -> ToldError:
     """Return an error in the protocol's own form, for what has no result to stand in."""
     if code is None:
         code = INTERNAL_ERROR if error.code is Code.INTERNAL else INVALID_REQUEST
     data = {"code": str(error.code)}
     if error.rule:
         data["rule"] = error.rule
-    return MCPError(code, error.message, data)
+    return ToldError(code, error.message, data)

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.shared.exceptions import MCPError
+from pydantic import ValidationError
 from starlette.requests import Request
 
-from ninelives_control.errors import CommandError, not_confirmed
+from ninelives_control.audit.early import EarlyRefusal, marked
+from ninelives_control.errors import Code, CommandError, not_confirmed
 from ninelives_control.identity.identity import Proof
 from ninelives_control.threads import in_thread
 from ninelives_control.transports.http.guard import caller_of, problem_of
@@ -22,7 +25,7 @@ from ninelives_control.watch import follow
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from mcp.server.context import ServerRequestContext
+    from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
     from starlette.types import Receive, Scope, Send
 
     from ninelives_control.command import CommandTable, Effect
@@ -40,7 +43,9 @@ class McpEndpoint:
     def __init__(self, dispatcher: Dispatcher) -> None:
         """Begin without sessions."""
         self._dispatcher = dispatcher
-        self._server = ControlServer(_DispatcherDesk(dispatcher))
+        desk = _DispatcherDesk(dispatcher)
+        self._server = ControlServer(desk)
+        self._server.middleware.insert(0, desk.noted)
         self._manager = StreamableHTTPSessionManager(
             self._server,
             max_request_body_size=LARGEST_MESSAGE,
@@ -132,6 +137,28 @@ class _DispatcherDesk:
             caller=caller_of(_scope(context)),
             transport=_NAME,
         )
+
+    async def noted(
+        self, ctx: ServerRequestContext[Any, Any], call_next: CallNext
+    ) -> HandlerResult:
+        """Write down what the protocol refuses before the dispatcher is asked, as middleware."""
+        with marked() as mark:
+            try:
+                return await call_next(ctx)
+            except (MCPError, ValidationError):
+                if not mark.written:
+                    await self._note(ctx)
+                raise
+
+    async def _note(self, context: ServerRequestContext[Any, Any]) -> None:
+        refusal = EarlyRefusal(
+            transport=_NAME,
+            request=context.method,
+            answer="error",
+            code=Code.INVALID_ARGUMENT,
+            peer=caller_of(_scope(context)).peer,
+        )
+        await in_thread(self._dispatcher.note, refusal)
 
     async def watch(
         self, arguments: dict[str, Any], context: ServerRequestContext[Any, Any]

@@ -28,13 +28,13 @@ from ninelives_control.model import MAX_PAGE
 from ninelives_control.transports.mcp import watch as mcp_watch
 from ninelives_control.transports.mcp.changes import Subscriptions
 from ninelives_control.transports.mcp.confirm import Confirmations, DeclinedError
-from ninelives_control.transports.mcp.desk import protocol_error
+from ninelives_control.transports.mcp.desk import ToldError, protocol_error
 from ninelives_control.transports.mcp.prompts import Prompts
 from ninelives_control.transports.mcp.resources import Resources
 from ninelives_control.transports.mcp.tools import failed, succeeded, tool_of
 
 if TYPE_CHECKING:
-    from mcp.server.context import CallNext, HandlerResult
+    from mcp.server.context import CallNext, HandlerResult, ServerMiddleware
     from mcp_types import (
         CallToolRequestParams,
         CallToolResult,
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger("ninelives_control")
 _NAME = "ninelives"
+_CALL = "tools/call"
 _INSTRUCTIONS = (
     "Reads and tunes the resilience policies (retry, circuit breaker, bulkhead, ...) around the "
     "gRPC calls of a running program. Begin with list_stacks and get_state. A parameter has an "
@@ -91,6 +92,7 @@ class ControlServer(Server[Any]):
         security = RequestStateSecurity.ephemeral()
         security.bind_principal = desk.principal
         self.middleware.append(_masked)
+        self.middleware.append(_declined_at(desk))
         self.middleware.append(RequestStateBoundary(security, default_audience=_NAME))
 
     def get_capabilities(
@@ -127,6 +129,27 @@ async def _masked(ctx: Context, call_next: CallNext) -> HandlerResult:
         _LOGGER.exception("%s failed over MCP", ctx.method)
         message = "it failed; the log of the MCP server says why"
         raise MCPError(INTERNAL_ERROR, message) from None
+
+
+def _declined_at(desk: Desk) -> ServerMiddleware[Any]:
+    """Have calls of tools written down that are refused as nobody has agreed to them.
+
+    The answer to a confirmation may have been used before, or be somebody else's.
+    """
+
+    async def declined(ctx: Context, call_next: CallNext) -> HandlerResult:
+        try:
+            return await call_next(ctx)
+        except ToldError:
+            raise
+        except MCPError as error:
+            name, given = (ctx.params or {}).get("name"), (ctx.params or {}).get("arguments")
+            if ctx.method == _CALL and isinstance(name, str):
+                arguments = given if isinstance(given, dict) else {}
+                await desk.decline(name, arguments, error.error.message, ctx)
+            raise
+
+    return declined
 
 
 class _Tools:

@@ -1,6 +1,6 @@
 """Serve commands as resources: `POST /v1/commands/{name}`, and `GET` for those that only read.
 
-Errors are problems (RFC 9457) with our code, a revision is an entity tag, and `If-Match` is
+Errors are problems (RFC 9457) with our code, entity tags begin with a revision, and `If-Match` is
 `expected_revision`. `/v1/watch` has events as they come, `/v1/openapi.json` the description.
 """
 
@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from ninelives_control import plain_json
 from ninelives_control.command import Command, Context, Effect
 from ninelives_control.errors import Code, CommandError
 from ninelives_control.model import Arguments, Result
@@ -151,7 +152,8 @@ class RestEndpoint:
         try:
             result = await _asking(request, self._dispatcher.execute, name, arguments)
         except CommandError as error:
-            lost = match is not None and error.code is Code.CONFLICT
+            # Other conflicts, such as with a lease, have nothing to do with what was expected.
+            lost = match is not None and error.revision is not None
             return problem_of(error, 412 if lost else None)
         body = _body(result)
         return Response(body, headers={"ETag": _tag(result, body)}, media_type="application/json")
@@ -165,7 +167,7 @@ class RestEndpoint:
         if not re.search(MATCH, match):
             msg = f'If-Match must be one entity tag, such as "3", not {match}'
             raise CommandError(Code.INVALID_ARGUMENT, msg, field=_REVISION)
-        revision = int(match.strip('"'))
+        revision = int(match.strip('"').partition("-")[0])
         if arguments.get(_REVISION) is None:
             arguments[_REVISION] = revision
         elif arguments[_REVISION] != revision:
@@ -185,18 +187,13 @@ async def _asking(request: Request, function: Callable[..., T], *args: Any) -> T
 def _parsed(body: bytes) -> dict[str, object]:
     """Read the arguments; none at all are an empty object."""
     try:
-        value = json.loads(body, parse_constant=_refused) if body.strip() else {}
-    except (ValueError, RecursionError):
+        value = plain_json.loads(body) if body.strip() else {}
+    except ValueError:
         value = None
     if not isinstance(value, dict):
-        msg = "the body must be a JSON object with the arguments, such as {}"
+        msg = "the body must be a JSON object with the arguments, each once, such as {}"
         raise CommandError(Code.INVALID_ARGUMENT, msg)
     return value
-
-
-def _refused(word: str) -> None:
-    """Refuse what is no JSON, such as NaN."""
-    raise ValueError(word)
 
 
 def _asked(model: type[BaseModel], request: Request) -> dict[str, object]:
@@ -233,8 +230,8 @@ def _kinds(schema: dict[str, Any]) -> set[str]:
 
 def _plain(text: str) -> object:
     try:
-        return json.loads(text, parse_constant=_refused)
-    except (ValueError, RecursionError):
+        return plain_json.loads(text)
+    except ValueError:
         return text
 
 
@@ -243,11 +240,13 @@ def _body(result: BaseModel) -> bytes:
 
 
 def _tag(result: BaseModel, body: bytes) -> str:
-    """Return the entity tag of a result: its revision, or what its content comes to."""
+    """Return the entity tag of a result: its revision if it has one, and what it comes to.
+
+    The revision alone does not tell of the state of a policy, nor of another start of the process.
+    """
+    digest = hashlib.sha256(body).hexdigest()[:16]
     revision = getattr(result, "revision", None)
-    if isinstance(revision, int):
-        return f'"{revision}"'
-    return f'W/"{hashlib.sha256(body).hexdigest()[:16]}"'
+    return f'"{revision}-{digest}"' if isinstance(revision, int) else f'W/"{digest}"'
 
 
 async def _streamed(first: Watched, rest: AsyncGenerator[Watched]) -> AsyncGenerator[bytes]:

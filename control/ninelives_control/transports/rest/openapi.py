@@ -30,9 +30,12 @@ _PROBLEM: Schema = {
     },
     "required": ["status", "code", "detail"],
 }
-MATCH = '^"[1-9][0-9]{0,17}"$'
-"""Pattern of an `If-Match`: a revision as an entity tag."""
-_ETAG = {"schema": {"type": "string"}, "description": "The revision, or what the content comes to."}
+MATCH = '^"[1-9][0-9]{0,17}(-[0-9a-f]{16})?"$'
+"""Pattern of an `If-Match`: a revision as an entity tag, or the tag of a result that has one."""
+_ETAG = {
+    "schema": {"type": "string"},
+    "description": "The revision if there is one, and what the content comes to.",
+}
 
 
 def described(commands: CommandTable) -> Schema:
