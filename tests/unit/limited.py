@@ -1,0 +1,136 @@
+"""A small server in virtual time, behind a limit: workers, a queue in front of them, deadlines.
+
+Services take 20 ms on average (log-normal, sigma 0.6), there are 16 workers, calls come at random
+and are of use for 250 ms, and a refusal costs a worker 0.2 ms.
+"""
+
+import random
+from collections import deque
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+from ninelives_grpc import Method
+from ninelives_grpc.call import Call
+from ninelives_grpc.outcome import succeeded
+from tests.unit.alone import alone
+
+SERVICE = 0.02
+SIGMA = 0.6
+WORKERS = 16
+CAPACITY = WORKERS / SERVICE
+DEADLINE = 0.25
+REFUSAL = 0.0002
+CALL = Call(Method("shop.v1.Prices/Get"), 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Some seconds of load.
+
+    Attributes:
+        seconds: How long it lasts.
+        load: Calls that come, as a share of the capacity that the server has at first.
+        added: Seconds that an answer is on its way beyond what the worker takes.
+        slower: How many times as long a worker takes.
+        workers: How many there are.
+    """
+
+    seconds: float
+    load: float
+    added: float = 0.0
+    slower: float = 1.0
+    workers: int = WORKERS
+
+    @property
+    def ideal(self):
+        """Calls a second that could be answered."""
+        return min(self.load * CAPACITY, self.workers / (SERVICE * self.slower))
+
+
+class World:
+    """The server, its limit, and what became of the calls."""
+
+    def __init__(self, policy, *phases, seed=1):
+        self.now = 0.0
+        self.gate = alone(policy, now=lambda: self.now)
+        self.phases = phases
+        self.limits = []
+        self.good = []
+        self.offered = self.refused = 0
+        self._random = random.Random(seed)
+        self._phase = phases[0]
+        self._queue = deque()
+        self._busy = 0
+        self._events = []
+        self._number = 0
+        self._run()
+
+    def goodput(self, begin, end):
+        """Answers within their deadline between two times, as a share of what was possible."""
+        ideal, start = 0.0, 0.0
+        for phase in self.phases:
+            stop = start + phase.seconds
+            ideal += max(0.0, min(end, stop) - max(begin, start)) * phase.ideal
+            start = stop
+        return sum(begin <= at < end for at in self.good) / ideal
+
+    def _run(self):
+        start = 0.0
+        for phase in self.phases:
+            self._phase, end = phase, start + phase.seconds
+            self._serve()
+            arrival = start + self._random.expovariate(phase.load * CAPACITY)
+            while arrival < end:
+                while self._events and self._events[0][0] <= arrival:
+                    self._happens()
+                self.now = arrival
+                self._arrives()
+                arrival += self._random.expovariate(phase.load * CAPACITY)
+            start = end
+        while self._events:
+            self._happens()
+
+    def _arrives(self):
+        self.offered += 1
+        verdict = self.gate.admit(CALL, self.now, self.now + DEADLINE)
+        if verdict.admitted:
+            self._queue.append((self.now, verdict))
+        else:
+            self.refused += 1
+            self._queue.appendleft((self.now, None))
+        self._serve()
+        limit = self.gate._law.limit
+        if not self.limits or self.limits[-1][1] != limit:
+            self.limits.append((self.now, limit))
+
+    def _serve(self):
+        while self._queue and self._busy < self._phase.workers:
+            came, permit = self._queue.popleft()
+            self._busy += 1
+            took = REFUSAL
+            if permit is not None:
+                took = self._random.lognormvariate(0.0, SIGMA) * SERVICE * self._phase.slower
+                took /= 1.197217  # exp(sigma² / 2), the mean of the log-normal
+            self._at(self.now + took, came, permit, True)
+
+    def _happens(self):
+        self.now, _, came, permit, at_work = heappop(self._events)
+        if at_work:
+            self._busy -= 1
+            if permit is not None and self._phase.added:
+                self._at(self.now + self._phase.added, came, permit, False)
+            elif permit is not None:
+                self._ends(came, permit)
+            self._serve()
+        else:
+            self._ends(came, permit)
+
+    def _ends(self, came, permit):
+        took = self.now - came
+        self.gate.settle(permit, succeeded(took), self.now)
+        if took <= DEADLINE:
+            self.good.append(self.now)
+
+    def _at(self, time, came, permit, at_work):
+        self._number += 1
+        heappush(self._events, (time, self._number, came, permit, at_work))
