@@ -1,13 +1,16 @@
 """A small server in virtual time, behind a limit: workers, a queue in front of them, deadlines.
 
 Services take 20 ms on average (log-normal, sigma 0.6), there are 16 workers, calls come at random
-and are of use for 250 ms, and a refusal costs a worker 0.2 ms.
+and are of use for 250 ms, and a refusal costs a worker 0.2 ms. Services are drawn in rounds of 200
+quantiles, so that the capacity is what it should be also in a few seconds.
 """
 
+import math
 import random
 from collections import deque
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from statistics import NormalDist
 
 from ninelives_grpc import Method
 from ninelives_grpc.call import Call
@@ -20,6 +23,8 @@ WORKERS = 16
 CAPACITY = WORKERS / SERVICE
 DEADLINE = 0.25
 REFUSAL = 0.0002
+_ROUND = [math.exp(SIGMA * NormalDist().inv_cdf((n + 0.5) / 200)) for n in range(200)]
+SERVICES = [SERVICE * 200 * each / sum(_ROUND) for each in _ROUND]
 CALL = Call(Method("shop.v1.Prices/Get"), 0.0)
 
 
@@ -42,9 +47,9 @@ class Phase:
     workers: int = WORKERS
 
     @property
-    def ideal(self):
+    def capacity(self):
         """Calls a second that could be answered."""
-        return min(self.load * CAPACITY, self.workers / (SERVICE * self.slower))
+        return self.workers / (SERVICE * self.slower)
 
 
 class World:
@@ -56,12 +61,14 @@ class World:
         self.phases = phases
         self.limits = []
         self.good = []
-        self.offered = self.refused = 0
+        self.offered = []
+        self.refused = 0
         self._random = random.Random(seed)
         self._phase = phases[0]
         self._queue = deque()
         self._busy = 0
         self._events = []
+        self._services = []
         self._number = 0
         self._run()
 
@@ -70,7 +77,9 @@ class World:
         ideal, start = 0.0, 0.0
         for phase in self.phases:
             stop = start + phase.seconds
-            ideal += max(0.0, min(end, stop) - max(begin, start)) * phase.ideal
+            first, last = max(begin, start), min(end, stop)
+            offered = sum(first <= at < last for at in self.offered)
+            ideal += min(offered, max(0.0, last - first) * phase.capacity)
             start = stop
         return sum(begin <= at < end for at in self.good) / ideal
 
@@ -91,7 +100,7 @@ class World:
             self._happens()
 
     def _arrives(self):
-        self.offered += 1
+        self.offered.append(self.now)
         verdict = self.gate.admit(CALL, self.now, self.now + DEADLINE)
         if verdict.admitted:
             self._queue.append((self.now, verdict))
@@ -109,9 +118,14 @@ class World:
             self._busy += 1
             took = REFUSAL
             if permit is not None:
-                took = self._random.lognormvariate(0.0, SIGMA) * SERVICE * self._phase.slower
-                took /= 1.197217  # exp(sigma² / 2), the mean of the log-normal
+                took = self._service() * self._phase.slower
             self._at(self.now + took, came, permit, True)
+
+    def _service(self):
+        if not self._services:
+            self._services = SERVICES.copy()
+            self._random.shuffle(self._services)
+        return self._services.pop()
 
     def _happens(self):
         self.now, _, came, permit, at_work = heappop(self._events)
