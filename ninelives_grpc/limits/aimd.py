@@ -17,12 +17,12 @@ class Aimd(Windowed):
     average; without one, than `deadline_share` of what their deadlines allow.
     """
 
-    def judge(self, settings: ConcurrencyLimit, mean: float, now: float) -> None:
+    def judge(self, settings: ConcurrencyLimit, now: float) -> None:
         """Cut or raise the limit."""
         longest = settings.aimd_latency
         if longest is None:
             longest = settings.deadline_share * self.allowed or float("inf")
-        if self.dropped or mean > longest:
+        if self.dropped or self.latency > longest:
             self._set(self.limit * settings.aimd_backoff, "dropped" if self.dropped else "latency")
         elif self._is_used():
             self._set(self.limit + settings.aimd_increase, "used")

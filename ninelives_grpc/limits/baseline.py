@@ -5,13 +5,11 @@ Ten slow calls among a hundred quick ones are no overload, if they are known to 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ninelives_grpc.limits.law import LawPermit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ninelives_grpc.limits.law import Law
 
 MAX_METHODS = 256
@@ -23,53 +21,84 @@ _LEAST = 1e-9
 class Lane(LawPermit):
     """The calls of one method: what they take, and what they took in this window.
 
-    It is also the permit of each of them.
+    It is also the permit of each of them, so that nothing has to be looked up when they end.
 
     Attributes:
         base: Seconds that one takes when nothing waits; 0 when that is not known yet.
         calls: Calls answered in this window.
         total: Seconds that those took.
+        squares: Sum of the squares of that.
     """
 
-    __slots__ = ("base", "calls", "total")
+    __slots__ = ("base", "calls", "squares", "total")
 
     def __init__(self, law: Law) -> None:
         super().__init__(law)
         self.base = 0.0
         self.calls = 0
-        self.total = 0.0
+        self.total = self.squares = 0.0
+
+
+class Tally(NamedTuple):
+    """A window, all methods together.
+
+    Attributes:
+        calls: Calls that were answered.
+        mean: Seconds that one took.
+        variation: Squared coefficient of variation of that.
+        base: Seconds that one of this mix takes when nothing waits.
+    """
+
+    calls: int
+    mean: float
+    variation: float
+    base: float
 
 
 class Baseline:
-    """The lanes of all methods."""
+    """The lanes of all methods.
+
+    Attributes:
+        lanes: By name of the method.
+    """
 
     def __init__(self, law: Law) -> None:
+        self.lanes: dict[str, Lane] = {}
         self._law = law
-        self._lanes: dict[str, Lane] = {}
-        self.find = self._lanes.get
 
-    def __iter__(self) -> Iterator[Lane]:
-        """Go through the lanes that had calls in this window."""
-        return (lane for lane in self._lanes.values() if lane.calls)
-
-    def lane(self, method: str) -> Lane:
-        """Return the lane of a method, made when it is new."""
-        if method not in self._lanes and len(self._lanes) >= MAX_METHODS:
+    def new_lane(self, method: str) -> Lane:
+        """Return the lane of a method that has none, if there may be another; or the common one."""
+        if len(self.lanes) >= MAX_METHODS:
             method = ""
-        return self._lanes.setdefault(method, Lane(self._law))
+        return self.lanes.setdefault(method, Lane(self._law))
 
-    def of_window(self) -> float:
-        """Return the base of this window's mix, and take a first guess at that of new methods.
+    def calls(self) -> int:
+        """Return how many calls were answered in this window."""
+        return sum(lane.calls for lane in self.lanes.values())
+
+    def tally(self) -> Tally:
+        """Sum up this window, and take a first guess at the base of new methods.
 
         New methods are thought to be held up as much as those that are known.
         """
-        known = [lane for lane in self if lane.base]
-        expected = sum(lane.calls * lane.base for lane in known)
-        held_up = sum(lane.total for lane in known) / expected if expected else 1.0
-        for lane in self:
-            lane.base = lane.base or max(lane.total / lane.calls / max(held_up, 1.0), _LEAST)
-        lanes = list(self)
-        return sum(lane.calls * lane.base for lane in lanes) / sum(lane.calls for lane in lanes)
+        calls, total, squares, expected, known = 0, 0.0, 0.0, 0.0, 0.0
+        new = []
+        for lane in self._active():
+            calls += lane.calls
+            total += lane.total
+            squares += lane.squares
+            if lane.base:
+                known += lane.total
+                expected += lane.calls * lane.base
+            else:
+                new.append(lane)
+        held_up = max(known / expected, 1.0) if expected else 1.0
+        for lane in new:
+            lane.base = max(lane.total / lane.calls / held_up, _LEAST)
+            expected += lane.calls * lane.base
+        mean = max(total / calls, _LEAST)
+        variation = max(0.0, squares / calls / (mean * mean) - 1.0)
+        return Tally(calls, mean, variation, expected / calls)
 
     def learn(self, variation: float) -> None:
         """Move towards what calls took in this window, in which nothing waited.
@@ -77,18 +106,21 @@ class Baseline:
         Args:
             variation: Squared coefficient of variation: the larger it is, the less a call tells.
         """
-        for lane in self:
+        for lane in self._active():
             moved = min(max(lane.total / lane.calls / lane.base - 1.0, -0.5), 0.5)
             weight = min(1.0, lane.calls / (100.0 * max(1.0, variation)))
             lane.base = max(lane.base * (1.0 + _LEARNING * moved * weight), _LEAST)
 
     def scale(self, factor: float) -> None:
         """Correct all methods alike."""
-        for lane in self._lanes.values():
+        for lane in self.lanes.values():
             lane.base *= factor
 
     def clear(self) -> None:
         """Begin a window."""
-        for lane in self._lanes.values():
+        for lane in self._active():
             lane.calls = 0
-            lane.total = 0.0
+            lane.total = lane.squares = 0.0
+
+    def _active(self) -> list[Lane]:
+        return [lane for lane in self.lanes.values() if lane.calls]

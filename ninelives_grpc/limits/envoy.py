@@ -50,7 +50,7 @@ class Envoy(Windowed):
             self._samples.append(latency)
         super().on_settle(permit, latency, in_flight, now)
 
-    def judge(self, settings: ConcurrencyLimit, mean: float, now: float) -> None:
+    def judge(self, settings: ConcurrencyLimit, now: float) -> None:
         """Move the limit by the gradient, or begin to measure."""
         if now >= self._measured + settings.envoy_interval or self._at_minimum >= _ROWS_AT_MINIMUM:
             self._before = self.limit

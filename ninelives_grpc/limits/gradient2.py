@@ -26,9 +26,9 @@ class Gradient2(Windowed):
 
     _windows = 0
 
-    def judge(self, settings: ConcurrencyLimit, mean: float, now: float) -> None:
+    def judge(self, settings: ConcurrencyLimit, now: float) -> None:
         """Move the limit by the gradient, if it is used."""
-        mean = max(mean, 1e-9)
+        mean = max(self.latency, 1e-9)
         self._windows += 1
         weight = 2.0 / (settings.gradient2_long + 1.0)
         if self._windows <= _WARM_UP:

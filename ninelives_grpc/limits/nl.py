@@ -65,8 +65,7 @@ class Nl(Windowed):
         super().__init__(settings, limit)
         self.excess = 0.0
         self._baseline = Baseline(self)
-        self._find = self._baseline.find
-        self._squares = 0.0
+        self._lanes = self._baseline.lanes
         self._last = self._probed = float("-inf")
         self._stall = float("inf")
         self._variation: float | None = None
@@ -84,7 +83,10 @@ class Nl(Windowed):
             self.peak = in_flight
         if remaining is not None:
             self._remaining = remaining
-        lane = self._find(method) or self._baseline.lane(method)
+        try:
+            lane = self._lanes[method]
+        except KeyError:
+            lane = self._baseline.new_lane(method)
         if self._probe is None:
             return lane
         self._give_up(in_flight, now)
@@ -97,20 +99,13 @@ class Nl(Windowed):
                 self._probe.answered(permit, latency)
             self._conclude(in_flight, now)
             return
-        lane = permit if type(permit) is Lane else self._lane_of(permit)
-        if now - self._last > self._stall:
-            # The backend stood still, or nobody called: what came before says nothing of now.
-            self._last = now
-            self._begin(self.settings(), in_flight, now)
-            return
-        self._last = now
-        self._calls += 1
-        self._total += latency
-        self._squares += latency * latency
+        lane: Lane = permit  # type: ignore[assignment] - all permits of this law are lanes
         lane.calls += 1
         lane.total += latency
+        lane.squares += latency * latency
         if now >= self._end:
             self._over(in_flight, now)
+        self._last = now
 
     def on_drop(self, permit: Permit, in_flight: int, now: float) -> None:
         """Take the permit back."""
@@ -136,23 +131,22 @@ class Nl(Windowed):
         if probing:
             self._set_for_probe(limit)
 
-    def judge(self, settings: ConcurrencyLimit, mean: float, now: float) -> None:
+    def judge(self, settings: ConcurrencyLimit, now: float) -> None:
         """Find out whether calls wait, and act on it."""
-        count, mean = self._calls, max(mean, 1e-9)
-        rate = count / (now - self._start)
-        own = max(0.0, self._squares / count - mean * mean) / (mean * mean)
+        tally = self._baseline.tally()
+        rate, base, own = tally.calls / (now - self._start), tally.base, tally.variation
         variation = own if self._variation is None else self._variation
-        base = self._baseline.of_window()
         needed = rate * base
         seen = Seen(
-            mean,
+            tally.mean,
             rate,
             base,
-            excess=mean / base,
+            excess=tally.mean / base,
             usual=_target(settings, needed) / max(needed, 0.1),
-            error=math.sqrt(max(own, variation) / count),
+            error=math.sqrt(max(own, variation) / tally.calls),
             now=now,
         )
+        self.latency = tally.mean
         self.excess = seen.excess
         if self.refused or seen.excess > 1.2 * seen.usual + 3.0 * seen.error:
             self._variation = variation
@@ -199,9 +193,12 @@ class Nl(Windowed):
         while self._peaks and self._peaks[0][0] < seen.now - _PEAKS_FOR:
             self._peaks.popleft()
         if seen.excess <= 1.4 + seen.error:
+            # Only what may yet become the highest is kept, so that the first is.
+            while self._peaks and self._peaks[-1][1] <= self.peak:
+                self._peaks.pop()
             self._peaks.append((seen.now, self.peak))
         self._baseline.learn(variation)
-        highest = max((peak for _, peak in self._peaks), default=0)
+        highest = self._peaks[0][1] if self._peaks else 0
         bound = max(settings.burst * highest + 4.0, 1.2 * _target(settings, seen.rate * seen.base))
         limit = self.limit
         if bound > limit:
@@ -264,14 +261,16 @@ class Nl(Windowed):
         self._last = now
         self._begin(settings, in_flight, now)
 
-    def _lane_of(self, permit: Permit) -> Lane:
-        """Return the lane of a call by which a probe measured that is over."""
-        assert isinstance(permit, Member)
-        return permit.lane
+    def _over(self, in_flight: int, now: float) -> None:
+        if now - self._last > self._stall:
+            # The backend stood still, or nobody called: what came before says nothing of now.
+            self._begin(self.settings(), in_flight, now)
+            return
+        self._calls = self._baseline.calls()
+        super()._over(in_flight, now)
 
     def _begin(self, settings: ConcurrencyLimit, in_flight: int, now: float) -> None:
         super()._begin(settings, in_flight, now)
-        self._squares = 0.0
         self._baseline.clear()
 
 

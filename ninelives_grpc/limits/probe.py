@@ -7,26 +7,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ninelives_grpc.limits.law import LawPermit
+from ninelives_grpc.limits.baseline import Lane
 
 if TYPE_CHECKING:
-    from ninelives_grpc.limits.baseline import Lane
     from ninelives_grpc.limits.law import Law
 
 
-class Member(LawPermit):
-    """Leave for a call by which a probe measures.
+class Member(Lane):
+    """Leave for a call by which a probe measures; when that is over, it counts nowhere else.
 
     Attributes:
-        lane: Of its method.
         probe: Which.
     """
 
-    __slots__ = ("lane", "probe")
+    __slots__ = ("probe",)
 
     def __init__(self, law: Law, lane: Lane, probe: Probe) -> None:
         super().__init__(law)
-        self.lane = lane
+        self.base = lane.base
         self.probe = probe
 
 
@@ -60,10 +58,10 @@ class Probe:
     def answered(self, member: Member, latency: float) -> None:
         """Count the answer to a call."""
         self._pending -= 1
-        if member.lane.base:
+        if member.base:
             self.calls += 1
             self.total += latency
-            self.expected += member.lane.base
+            self.expected += member.base
 
     def lost(self) -> None:
         """Go on without a call that was not answered."""

@@ -25,8 +25,9 @@ class Vegas(Windowed):
 
     _seen = 0
 
-    def judge(self, settings: ConcurrencyLimit, mean: float, now: float) -> None:
+    def judge(self, settings: ConcurrencyLimit, now: float) -> None:
         """Move the limit by what it finds in the queue."""
+        mean = max(self.latency, 1e-9)
         self._seen += self._calls
         if self._seen >= settings.vegas_probe * self.limit:
             self._seen = 0

@@ -81,8 +81,8 @@ class Windowed:
         """Keep to the bounds."""
         self._set(self.limit, self.reason)
 
-    def judge(self, settings: ConcurrencyLimit, mean: float, now: float) -> None:
-        """Set the limit by the window that is over, in which calls took so long on average."""
+    def judge(self, settings: ConcurrencyLimit, now: float) -> None:
+        """Set the limit by the window that is over."""
         raise NotImplementedError
 
     def _over(self, in_flight: int, now: float) -> None:
@@ -96,7 +96,7 @@ class Windowed:
                 self.allowed += weight * (self._remaining - self.allowed)
                 self._remaining = None
             self.latency = self._total / self._calls
-            self.judge(settings, self.latency, now)
+            self.judge(settings, now)
             self._begin(settings, in_flight, now)
 
     def _begin(self, settings: ConcurrencyLimit, in_flight: int, now: float) -> None:
