@@ -99,7 +99,8 @@ class Nl(Windowed):
                 self._probe.answered(permit, latency)
             self._conclude(in_flight, now)
             return
-        lane: Lane = permit  # type: ignore[assignment] - all permits of this law are lanes
+        # All permits of this law are lanes.
+        lane: Lane = permit  # type: ignore[assignment]
         lane.calls += 1
         lane.total += latency
         lane.squares += latency * latency
@@ -220,7 +221,7 @@ class Nl(Windowed):
         cohort = 100.0 * (self._variation or 0.0)
         largest = max(_LARGEST_COHORT, settings.probe_calls)
         cohort = min(max(cohort, settings.probe_calls), largest)
-        size = int(max(10.0, min(cohort, self._rate)))
+        size = round(max(10.0, min(cohort, self._rate)))
         self._probe = Probe(size, seen.now + _LONGEST_PROBE + 20.0 * seen.base)
         self._set_for_probe(settings.probe_share * rate * min(seen.base, seen.mean))
 
