@@ -347,7 +347,7 @@ def _learn(law: Law, permit: Permit, outcome: Outcome, in_flight: int, now: floa
     elif (
         outcome.code is Code.DEADLINE_EXCEEDED
         and outcome.refusal is None
-        and outcome.duration > law.base
+        and outcome.duration > (law.base or law.latency)
     ):
         # It would have taken longer still. One that had less time than a call takes says nothing.
         law.on_settle(permit, outcome.duration, in_flight, now)
