@@ -74,7 +74,7 @@ class Nl(Windowed):
         self._rate = 0.0
         self._reference = (limit, 0.0)
         self._slow_windows = 0
-        self._due = float("inf")
+        self._due = float("-inf")
         self._probe: Probe | None = None
 
     def on_admit(self, method: str, in_flight: int, remaining: float | None, now: float) -> Permit:
@@ -165,7 +165,7 @@ class Nl(Windowed):
             self._rate = seen.rate
             self._reference = (self.limit, seen.excess)
             self._slow_windows = 0
-            self._due = seen.now + _SOON
+            self._due = max(seen.now + _SOON, self._due)
         self._rate += 0.5 * (seen.rate - self._rate)
         limit = self.limit
         target = self._within_deadlines(settings, seen.base)
