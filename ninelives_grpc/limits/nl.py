@@ -116,7 +116,7 @@ class Nl(Windowed):
         """Take the permit back."""
         if self._probe is not None:
             if isinstance(permit, Member) and permit.probe is self._probe:
-                self._probe.lost()
+                self._probe.lost(permit)
             self._conclude(in_flight, now)
 
     def on_refuse(self, now: float) -> None:
@@ -245,8 +245,9 @@ class Nl(Windowed):
     def _end_probe(self, probe: Probe, in_flight: int, now: float) -> None:
         settings = self.settings()
         wait, reason = settings.probe_interval, "abandoned"
-        if probe.tells:
-            found, reason = probe.total / probe.expected, "probed"
+        found = probe.found
+        if found is not None:
+            reason = "probed"
             first = self._probed == float("-inf")
             factor = found if first or not 0.7 <= found <= 1.4 else (1.0 + found) / 2.0  # noqa: PLR2004
             self._baseline.scale(max(factor, 1e-3))

@@ -119,7 +119,7 @@ class World:
             took = REFUSAL
             if permit is not None:
                 took = self._service() * self._phase.slower
-            self._at(self.now + took, came, permit, True)
+            self._at(self.now + took, came, permit, at_work=True)
 
     def _service(self):
         if not self._services:
@@ -132,7 +132,7 @@ class World:
         if at_work:
             self._busy -= 1
             if permit is not None and self._phase.added:
-                self._at(self.now + self._phase.added, came, permit, False)
+                self._at(self.now + self._phase.added, came, permit, at_work=False)
             elif permit is not None:
                 self._ends(came, permit)
             self._serve()
@@ -145,6 +145,6 @@ class World:
         if took <= DEADLINE:
             self.good.append(self.now)
 
-    def _at(self, time, came, permit, at_work):
+    def _at(self, time, came, permit, *, at_work):
         self._number += 1
         heappush(self._events, (time, self._number, came, permit, at_work))

@@ -289,7 +289,9 @@ def test_a_child_that_was_forked_has_no_calls_and_the_same_limit():
 
 
 def test_a_stack_refuses_with_the_time_to_come_back(registry, clock, call):
-    stack = Stack("s", ConcurrencyLimit(initial_limit=1, min_limit=1), registry=registry, clock=clock)
+    stack = Stack(
+        "s", ConcurrencyLimit(initial_limit=1, min_limit=1), registry=registry, clock=clock
+    )
     found = []
 
     def inner():

@@ -251,6 +251,36 @@ def test_a_deep_cut_that_latency_does_not_follow_makes_a_probe_due():
     assert reasons == ["overload", "probe"]
 
 
+@pytest.mark.parametrize(("latency", "reason"), [(0.041, "probed"), (0.039, "probe")])
+def test_ten_calls_are_enough_when_they_take_twice_as_long_as_they_should(latency, reason):
+    driver = Driver()
+    driver.overload_until_a_probe()
+    permits = [driver.law.on_admit("m", 1, None, driver.now) for _ in range(50)]
+
+    # A quick one that is not of the first ten does not count.
+    for permit in [permits[20], *permits[:9]]:
+        driver.law.on_settle(permit, latency, 0, driver.now)
+    before = driver.law.reason
+    driver.law.on_settle(permits[9], latency, 0, driver.now)
+
+    assert (before, driver.law.reason) == ("probe", reason)
+    if reason == "probed":
+        assert driver.law.base == pytest.approx(latency)
+
+
+def test_overload_that_begins_anew_does_not_repeat_a_probe():
+    driver = Driver()
+    driver.overload_until_a_probe()
+    driver.cohort(0.02)
+    start = driver.now
+    driver.window()
+
+    while driver.law.reason != "probe":
+        driver.window(refused=1)
+
+    assert driver.now - start == pytest.approx(10.0, abs=0.101)
+
+
 def test_a_probe_takes_what_it_has_when_calls_do_not_return():
     driver = Driver()
     driver.overload_until_a_probe()
