@@ -50,7 +50,7 @@ class Seen(NamedTuple):
 
 
 class Nl(Windowed):
-    """Keeps enough calls in flight to lose no capacity, and no more; see "The default" in the docs.
+    """Keeps enough calls in flight to lose no capacity, and no more.
 
     *Relaxed*, the limit is `burst` times what was needed lately. *Under control*, while calls are
     refused or take longer than a short queue explains, it is (1 + `tolerance`) x N0 +
