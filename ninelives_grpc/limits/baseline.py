@@ -65,6 +65,7 @@ class Baseline:
     def __init__(self, law: Law) -> None:
         self.lanes: dict[str, Lane] = {}
         self._law = law
+        self._active: list[Lane] = []
 
     def new_lane(self, method: str) -> Lane:
         """Return the lane of a method that has none, if there may be another; or the common one."""
@@ -73,8 +74,9 @@ class Baseline:
         return self.lanes.setdefault(method, Lane(self._law))
 
     def calls(self) -> int:
-        """Return how many calls were answered in this window."""
-        return sum(lane.calls for lane in self.lanes.values())
+        """Return how many calls were answered in this window so far, to be summed up by `tally`."""
+        self._active = active = [lane for lane in self.lanes.values() if lane.calls]
+        return active[0].calls if len(active) == 1 else sum(lane.calls for lane in active)
 
     def tally(self) -> Tally:
         """Sum up this window, and take a first guess at the base of new methods.
@@ -83,7 +85,7 @@ class Baseline:
         """
         calls, total, squares, expected, known = 0, 0.0, 0.0, 0.0, 0.0
         new = []
-        for lane in self._active():
+        for lane in self._active:
             calls += lane.calls
             total += lane.total
             squares += lane.squares
@@ -106,9 +108,10 @@ class Baseline:
         Args:
             variation: Squared coefficient of variation: the larger it is, the less a call tells.
         """
-        for lane in self._active():
+        enough = 100.0 * max(1.0, variation)
+        for lane in self._active:
             moved = min(max(lane.total / lane.calls / lane.base - 1.0, -0.5), 0.5)
-            weight = min(1.0, lane.calls / (100.0 * max(1.0, variation)))
+            weight = min(1.0, lane.calls / enough)
             lane.base = max(lane.base * (1.0 + _LEARNING * moved * weight), _LEAST)
 
     def scale(self, factor: float) -> None:
@@ -118,9 +121,6 @@ class Baseline:
 
     def clear(self) -> None:
         """Begin a window."""
-        for lane in self._active():
+        for lane in self.lanes.values():
             lane.calls = 0
             lane.total = lane.squares = 0.0
-
-    def _active(self) -> list[Lane]:
-        return [lane for lane in self.lanes.values() if lane.calls]

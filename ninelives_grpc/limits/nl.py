@@ -35,7 +35,8 @@ class Seen(NamedTuple):
         rate: Calls answered a second.
         base: Seconds that a call of this mix takes when nothing waits.
         excess: How many times as long they took.
-        usual: How many times as long they take at the limit that is aimed at.
+        usual: How many times as long they take with `target` of them in flight.
+        target: Calls in flight that keep the backend busy.
         error: Standard error of `excess`.
         now: When it was over.
     """
@@ -45,6 +46,7 @@ class Seen(NamedTuple):
     base: float
     excess: float
     usual: float
+    target: float
     error: float
     now: float
 
@@ -138,15 +140,10 @@ class Nl(Windowed):
         rate, base, own = tally.calls / (now - self._start), tally.base, tally.variation
         variation = own if self._variation is None else self._variation
         needed = rate * base
-        seen = Seen(
-            tally.mean,
-            rate,
-            base,
-            excess=tally.mean / base,
-            usual=_target(settings, needed) / max(needed, 0.1),
-            error=math.sqrt(max(own, variation) / tally.calls),
-            now=now,
-        )
+        target = _target(settings, needed)
+        usual = target / max(needed, 0.1)
+        error = math.sqrt(max(own, variation) / tally.calls)
+        seen = Seen(tally.mean, rate, base, tally.mean / base, usual, target, error, now)
         self.latency = tally.mean
         self.excess = seen.excess
         if self.refused or seen.excess > 1.2 * seen.usual + 3.0 * seen.error:
