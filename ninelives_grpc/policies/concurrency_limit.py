@@ -64,7 +64,9 @@ class ConcurrencyLimit(Policy):
 
     Calls that the backend itself refuses, that a policy further in refuses, that fail or that
     nobody waits for any more do not count as answers; those that miss their deadline do. A stream
-    counts until its end, and has taken what it took to its first message.
+    counts until its end, and has taken what it took to its first message. One that lives long, such
+    as a subscription, holds a place for reasons other than load: give those a stack of their own,
+    with a `Bulkhead`.
 
     The limit is judged once a window, is raised only when it is used, and does not move while
     nobody calls. To change the algorithm keeps the calls that run and the limit.
