@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _TELL_EVERY = 1.0
 """Seconds between two events that tell of the limit: it may move ten times as often."""
+_LONGEST_WAIT = 1.0
+"""Seconds after which whoever was refused may ask again: by then the limit is another."""
 
 
 class Algorithm(StrEnum):
@@ -339,7 +341,7 @@ class ConcurrencyLimitGate(Gate[ConcurrencyLimit]):
         details = f"concurrency limit {self.path} is reached: {limit} calls run at once now"
         # Places become free at limit / latency a second, and all who were refused want one.
         retry_after = (latency or self.policy.window) * refused / max(limit, 1)
-        return Refusal(self.name, details, retry_after=retry_after)
+        return Refusal(self.name, details, retry_after=min(retry_after, _LONGEST_WAIT))
 
 
 def _learn(law: Law, permit: Permit, outcome: Outcome, in_flight: int, now: float) -> None:

@@ -103,6 +103,12 @@ def test_a_refusal_says_why_and_when_those_who_were_refused_may_have_been_served
     assert second.retry_after == pytest.approx(2 * 0.02 / limit)
 
 
+def test_nobody_is_sent_away_for_longer_than_a_second():
+    gate = alone(ConcurrencyLimit(initial_limit=2))
+
+    assert fill(gate, 1000)[-1].retry_after == 1.0
+
+
 def test_a_refusal_before_any_answer_asks_to_wait_a_little_too():
     gate = alone(ConcurrencyLimit(initial_limit=2))
 
