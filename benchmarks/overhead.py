@@ -8,11 +8,16 @@ median over the rounds of the time for one call, and of its ratio to the bare va
 round. Ours run with OpenTelemetry metrics on, in the SDK, collected every second, and with the full
 stack: timeout, retry with budget, circuit breaker, bulkhead and rate limit. Read the ratios: the
 microseconds are this machine's.
+
+The first table has no gRPC in it: a concurrency limit against a static bulkhead, each admitting and
+settling one call, in one thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import statistics
+import time
 from functools import partial
 from typing import Any
 
@@ -31,6 +36,9 @@ from measure import (
     turn_metrics_on,
 )
 from variants import Variant, aio_variants, sync_variants
+
+from ninelives_grpc import Bulkhead, Call, ConcurrencyLimit, Method, Registry, Stack
+from ninelives_grpc.outcome import succeeded
 
 
 def measure(variants: dict[str, Variant], chosen: Any) -> Rows:
@@ -59,9 +67,36 @@ async def measure_aio(address: str, chosen: Any) -> Rows:
     return rows
 
 
+def measure_gates(rounds: int) -> None:
+    """Print what it costs to admit and settle a call, by gate, and what that is above the first."""
+    call, outcome = Call(Method("bench.Echo/Say"), 0.0), succeeded(0.001)
+    costs: dict[str, list[float]] = {}
+    stacks = [
+        Stack("gates", policy, registry=Registry())
+        for policy in (Bulkhead(1000), ConcurrencyLimit(), ConcurrencyLimit(algorithm="aimd"))
+    ]
+    for second in range(rounds):
+        for stack in stacks:
+            (gate,) = stack.plan.gates
+            admit, settle, started = gate.admit, gate.settle, time.thread_time()
+            for number in range(1000):
+                # Answers come a thousand times a second, so that windows are judged in between.
+                now = second + number / 1000
+                settle(admit(call, now, None), outcome, now)  # type: ignore[arg-type]
+            took = (time.thread_time() - started) * 1e3
+            costs.setdefault(repr(gate.policy), []).append(took)
+    first = next(iter(costs.values()))
+    print("\nadmit and settle")
+    for name, taken in costs.items():
+        more = statistics.median(a - b for a, b in zip(taken, first, strict=True))
+        ratio = statistics.median(a / b for a, b in zip(taken, first, strict=True))
+        print(f"  {name:40}{statistics.median(taken):8.2f} µs{ratio:8.2f}{more:+8.2f} µs")
+
+
 def main() -> None:
     """Measure and print."""
     chosen = options(__doc__, rounds=300, calls=20, callers=1)
+    measure_gates(chosen.rounds)
     turn_metrics_on()
     with servers(*SERVERS) as addresses:
         bare = addresses["sync bare"]

@@ -26,6 +26,7 @@ from ninelives_grpc.policies.budget import (
 )
 from ninelives_grpc.policies.bulkhead import Bulkhead
 from ninelives_grpc.policies.circuit_breaker import CircuitBreaker
+from ninelives_grpc.policies.concurrency_limit import ConcurrencyLimit
 from ninelives_grpc.policies.fault import Fault
 from ninelives_grpc.policies.hedge import Hedge
 from ninelives_grpc.policies.rate_limit import RateLimit
@@ -46,6 +47,7 @@ __all__ = [
     "Call",
     "CircuitBreaker",
     "ConcurrencyBudget",
+    "ConcurrencyLimit",
     "ConfigError",
     "Fallback",
     "Fault",

@@ -18,6 +18,7 @@ from ninelives_grpc.policies.budget import (
 )
 from ninelives_grpc.policies.bulkhead import Bulkhead
 from ninelives_grpc.policies.circuit_breaker import CircuitBreaker
+from ninelives_grpc.policies.concurrency_limit import ConcurrencyLimit
 from ninelives_grpc.policies.fault import Fault
 from ninelives_grpc.policies.hedge import Hedge
 from ninelives_grpc.policies.rate_limit import RateLimit
@@ -33,7 +34,16 @@ T = TypeVar("T")
 
 KINDS: Mapping[str, type[Policy]] = {
     kind.default_name(): kind
-    for kind in (Bulkhead, CircuitBreaker, Fault, Hedge, RateLimit, Retry, Timeout)
+    for kind in (
+        Bulkhead,
+        CircuitBreaker,
+        ConcurrencyLimit,
+        Fault,
+        Hedge,
+        RateLimit,
+        Retry,
+        Timeout,
+    )
 }
 BUDGETS: Mapping[str, type[Budget]] = {
     "success": RetryBudget,

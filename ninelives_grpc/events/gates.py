@@ -156,6 +156,42 @@ class BulkheadRefused(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConcurrencyLimitRefused(Event):
+    """A call was refused: as many run as the backend can do, as far as is known now."""
+
+    refuses: ClassVar[bool] = True
+    severity: ClassVar[Severity] = Severity.WARNING
+    in_flight: int
+    limit: int
+
+    def why(self) -> str:
+        """Say how many run."""
+        return f"{self.in_flight} of {self.limit} calls under way"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitChanged(Event):
+    """Another number of calls may run at once; told at most once a second.
+
+    `reason` is a word of the algorithm, such as relaxed, overload, probe or probed for `nl`.
+    `latency` is the mean of the last window, and `base` what a call takes when nothing waits.
+    """
+
+    old: int
+    new: int
+    in_flight: int
+    latency: float
+    base: float
+
+    def why(self) -> str:
+        """Say from what to what, and by which numbers."""
+        took = f"calls took {seconds(self.latency)}"
+        if self.base:
+            took += f", and {seconds(self.base)} when nothing waits"
+        return f"{self.old} to {self.new} with {self.in_flight} under way, {self.reason}: {took}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimitRefused(Event):
     """A call came too early after the ones before it.
 

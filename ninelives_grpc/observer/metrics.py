@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.metrics import Histogram, MeterProvider, Observation, get_meter
 
 from ninelives_grpc.call import Side
+from ninelives_grpc.naming import snake_case
 from ninelives_grpc.observer.inspect import circuits_of
 from ninelives_grpc.policies.budget import BudgetFlow
 from ninelives_grpc.policies.bulkhead import BulkheadGate
 from ninelives_grpc.policies.circuit import CircuitState
+from ninelives_grpc.policies.concurrency_limit import ConcurrencyLimitGate
 from ninelives_grpc.windows.sketch import middle_of
 
 if TYPE_CHECKING:
@@ -90,12 +92,15 @@ class Metrics:
             "",
             "1 for the state that a circuit is in, 0 for the others.",
         )
-        for name, unit, text in (
-            ("in_flight", "{call}", "Calls that hold a place."),
-            ("limit", "{call}", "Places there are."),
-            ("queued", "{call}", "Calls that wait for a place."),
+        for kind, name, text in (
+            (BulkheadGate, "in_flight", "Calls that hold a place."),
+            (BulkheadGate, "limit", "Places there are."),
+            (BulkheadGate, "queued", "Calls that wait for a place."),
+            (ConcurrencyLimitGate, "in_flight", "Calls that run."),
+            (ConcurrencyLimitGate, "limit", "Calls that may run at once now."),
         ):
-            gauge(f"ninelives.bulkhead.{name}", [self._over(_bulkheads(name))], unit, text)
+            full = f"ninelives.{snake_case(kind.__name__.removesuffix('Gate'))}.{name}"
+            gauge(full, [self._over(_figure(kind, name))], "{call}", text)
         gauge(
             "ninelives.retry_budget.left",
             [self._over(_budgets)],
@@ -222,15 +227,15 @@ def _circuits(stack: Stack) -> Iterator[Observation]:
                 yield Observation(int(state == each), attributes)
 
 
-def _bulkheads(name: str) -> Callable[[Stack], Iterator[Observation]]:
-    def observe_bulkheads(stack: Stack) -> Iterator[Observation]:
+def _figure(kind: type[Live[Any]], name: str) -> Callable[[Stack], Iterator[Observation]]:
+    def observe_figure(stack: Stack) -> Iterator[Observation]:
         for live in stack.policies.values():
-            if isinstance(live, BulkheadGate):
+            if isinstance(live, kind):
                 value = live.state(0.0)[name]
                 assert isinstance(value, int)
                 yield Observation(value, _about(stack, live))
 
-    return observe_bulkheads
+    return observe_figure
 
 
 def _budgets(stack: Stack) -> Iterator[Observation]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ninelives_grpc.call import Call
+    from ninelives_grpc.limits.law import Law
     from ninelives_grpc.outcome import Outcome
     from ninelives_grpc.policies.circuit import Circuit
 
@@ -26,6 +27,8 @@ class Permit:
     admitted: ClassVar[bool] = True
     circuit: Circuit | None = None
     """Whose permit it is, for a circuit breaker to know its own."""
+    law: Law | None = None
+    """By which law it was given, for a concurrency limit to know the present one's."""
 
 
 PERMIT = Permit()

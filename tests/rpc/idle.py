@@ -12,6 +12,7 @@ import pytest
 from ninelives_grpc import (
     Bulkhead,
     CircuitBreaker,
+    ConcurrencyLimit,
     Fault,
     Hedge,
     RateLimit,
@@ -27,7 +28,7 @@ CLIENT: Mapping[str, Callable[[], Any]] = {
     "one-attempt": lambda: Bulkhead(8) + CircuitBreaker() + RateLimit(1e6, burst=1e6) + Fault(),
     "timeout-retry": lambda: Timeout(60.0) + Bulkhead(8) + Retry() + CircuitBreaker(),
     # What is not hedged, as it streams, is followed for its messages.
-    "hedge": lambda: Timeout(60.0, idle=60.0) + Hedge(3600.0, idempotent=True) + Bulkhead(8),
+    "hedge": lambda: Timeout(60.0, idle=60.0) + Hedge(3600.0, idempotent=True) + ConcurrencyLimit(),
     # The other side is never paid for.
     "fallback": lambda: (
         Retry(max_attempts=1, budget=RetryBudget(threshold=1.0)) + (Bulkhead(8) | Bulkhead(8))
@@ -44,7 +45,7 @@ SERVER: Mapping[str, Callable[[], Any]] = {
         + RateLimit(1e6, burst=1e6)
         + Fault()
     ),
-    "messages": lambda: Timeout(60.0, idle=60.0) + Bulkhead(64),
+    "messages": lambda: Timeout(60.0, idle=60.0) + ConcurrencyLimit(initial_limit=64),
 }
 """For servers."""
 

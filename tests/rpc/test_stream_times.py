@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ninelives_grpc import Bulkhead, CircuitBreaker, Refused
+from ninelives_grpc import Bulkhead, CircuitBreaker, ConcurrencyLimit, Refused
 
 from . import leaks
 from .backend import STALL, Backend, Play, RpcKind
@@ -77,6 +77,39 @@ def test_stream_without_messages_is_as_slow_as_its_end(
 
     assert running.result().error is None
     assert _slow_calls(stack) == 1
+
+
+@every_client
+@response_streams
+def test_concurrency_limit_takes_a_stream_by_its_first_message_and_holds_its_place_to_the_end(
+    protected: str,
+    kind: RpcKind,
+    connect: Callable[..., Client],
+    new_stack: Callable[..., Stack],
+    backend: Backend,
+    clock: VirtualClock,
+) -> None:
+    stack = new_stack(ConcurrencyLimit(algorithm="aimd", window_calls=1), clock=clock)
+    client = connect(protected, stack)
+    limit = stack.policy("concurrency_limit")
+    latencies = []
+    # With the first answer the first window begins.
+    plays = [Play(messages=1, stalls=True)] * 2 + [STALL]
+    for number, play in enumerate(plays, 1):
+        backend.plays(play)
+        running = client.start(kind, Style.ITERATE)
+        if play is not STALL:
+            running.wait_for_messages(1)
+        backend.wait_until_stalled(number)
+        assert limit.state(clock.now())["in_flight"] == 1
+
+        clock.advance(LONG)
+        backend.release()
+        assert running.result().error is None
+        leaks.assert_nothing_held([stack])
+        latencies.append(limit.state(clock.now())["latency"])
+
+    assert latencies == pytest.approx([0.0, 0.0, LONG])
 
 
 @every_client

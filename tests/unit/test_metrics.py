@@ -2,7 +2,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from ninelives_grpc import Bulkhead, CircuitBreaker, Registry, Retry, Stack
+from ninelives_grpc import Bulkhead, CircuitBreaker, ConcurrencyLimit, Registry, Retry, Stack
 from ninelives_grpc.sinks import NonBlockingSink
 from tests.unit.backend import Backend, StatusError
 from tests.unit.test_non_blocking_sink import Slow
@@ -91,6 +91,16 @@ def test_the_state_of_policies_is_published(stack, reader, clock):
     assert values(reader, "ninelives.bulkhead.in_flight") == [0]
     assert values(reader, "ninelives.bulkhead.queued") == [0]
     assert values(reader, "ninelives.retry_budget.left") == [3.0]
+
+
+def test_a_limit_that_moves_is_published(registry, reader, clock):
+    policy = ConcurrencyLimit(initial_limit=7)
+    stack = Stack("limited", policy, registry=registry, clock=clock)
+
+    found = stack.call(lambda: values(reader, "ninelives.concurrency_limit.in_flight"))
+
+    assert found == [1]
+    assert values(reader, "ninelives.concurrency_limit.limit") == [7]
 
 
 def test_events_are_counted_and_good_calls_among_them(stack, reader, clock):

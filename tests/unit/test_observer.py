@@ -9,6 +9,7 @@ import pytest
 from ninelives_grpc import (
     Bulkhead,
     CircuitBreaker,
+    ConcurrencyLimit,
     Observer,
     RateLimit,
     Refused,
@@ -172,12 +173,14 @@ def test_more_changes_than_are_kept_still_fill_the_window(world):
 
 
 def test_limits_tell_how_much_is_used_and_budgets_what_is_left(world):
-    stack = world.stack("shop", Retry(3) + RateLimit(10.0, burst=4.0) + Bulkhead(4))
+    limits = RateLimit(10.0, burst=4.0) + Bulkhead(4) + ConcurrencyLimit(initial_limit=5)
+    stack = world.stack("shop", Retry(3) + limits)
     seen = stack.call(lambda: world.observer.metrics(stack="shop").stacks[0].policies)
 
     used = {policy.path: policy.used for policy in seen}
     assert used["shop/bulkhead"] == pytest.approx(0.25)
     assert used["shop/rate_limit"] == pytest.approx(0.25)
+    assert used["shop/concurrency_limit"] == pytest.approx(0.2)
     (left,) = [policy.left for policy in seen if policy.left is not None]
     assert left == pytest.approx(5.0)
 

@@ -1,0 +1,71 @@
+"""The default limit before a small server: the marks that it is to reach, each for three seeds.
+
+Goodput is a share of what was possible, and the median of the seeds counts.
+"""
+
+import statistics
+
+import pytest
+
+from ninelives_grpc import ConcurrencyLimit
+from tests.unit.limited import Phase, World
+
+BEFORE = 5.0
+USUAL = Phase(seconds=BEFORE, load=0.7)
+SEEDS = (1, 2, 3)
+
+
+def median(measure, *phases):
+    return statistics.median(measure(World(ConcurrencyLimit(), *phases, seed=n)) for n in SEEDS)
+
+
+def goodput(*phases, after=0.0):
+    """Return the goodput of the last phase, from so many seconds after its begin."""
+    end = sum(phase.seconds for phase in phases)
+    begin = end - phases[-1].seconds + after
+    return median(lambda world: world.goodput(begin, end), *phases)
+
+
+@pytest.mark.parametrize(("load", "mark"), [(1.2, 0.98), (2.0, 0.985)])
+def test_overload_costs_next_to_nothing(load, mark):
+    assert goodput(USUAL, Phase(seconds=15.0, load=load)) >= mark
+
+
+def test_ten_times_the_load_costs_little_more_than_its_refusals():
+    # 7200 refusals a second take 1.44 of the 16 workers: no more than 0.91 is possible.
+    assert goodput(USUAL, Phase(seconds=4.0, load=10.0), after=1.0) >= 0.90
+
+
+@pytest.mark.parametrize("change", [{"slower": 2.0}, {"workers": 8}], ids=str)
+def test_a_backend_that_can_do_less_does_what_it_can_two_seconds_later(change):
+    assert goodput(USUAL, Phase(seconds=12.0, load=0.7, **change), after=2.0) >= 0.98
+
+
+def test_latency_that_comes_from_elsewhere_is_found_out_within_little_more_than_a_second():
+    assert goodput(USUAL, Phase(seconds=10.0, load=0.7, added=0.1), after=1.0) >= 0.97
+
+
+def test_nothing_is_refused_that_could_be_done():
+    phase = Phase(seconds=10.0, load=0.7)
+
+    assert median(lambda world: world.refused / len(world.offered), phase) < 0.001
+
+
+def test_load_near_the_capacity_is_served():
+    assert goodput(Phase(seconds=15.0, load=0.95), after=2.0) >= 0.985
+
+
+def test_without_a_limit_that_server_answers_nobody_in_time():
+    policy = ConcurrencyLimit(min_limit=100_000, max_limit=100_000)
+    world = World(policy, Phase(seconds=6.0, load=2.0))
+
+    assert world.goodput(2.0, 6.0) < 0.01
+
+
+def test_the_limit_settles_after_a_step_instead_of_swinging():
+    world = World(ConcurrencyLimit(), USUAL, Phase(seconds=20.0, load=2.0))
+    limits = [limit for at, limit in world.limits if at > BEFORE + 2.0]
+
+    assert 20 < statistics.median(limits) < 50
+    assert sum(limit < 0.6 * statistics.median(limits) for limit in limits) <= 4
+    assert max(limits) < 60
