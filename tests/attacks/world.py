@@ -76,8 +76,8 @@ class World:
                 for found in gc.get_objects()
                 # What it is is not asked: a weak reference would say what it leads to.
                 if type(found) is HttpServer
-                and found._listener.fileno() >= 0
-                and found._listener.getsockname()[1] == plane.http_port
+                and found._listener._listening.fileno() >= 0
+                and found._listener._listening.getsockname()[1] == plane.http_port
             ),
             None,
         )
