@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ninelives_control.audit.redaction import without_tokens
 from ninelives_grpc.errors import ConfigError, NinelivesError, RevisionError, UnknownNameError
@@ -73,6 +73,19 @@ class CommandError(NinelivesError):
         self.rule = rule
         self.retry_after = retry_after
         super().__init__(f"{code}: {self.message}")
+
+    def told(self) -> dict[str, Any]:
+        """Return what is told in JSON: the sentence, and what `ERROR_PROPERTIES` has."""
+        told: dict[str, Any] = {
+            "code": str(self.code),
+            "message": self.message,
+            "field": self.field,
+        }
+        if self.revision is not None:
+            told["revision"] = self.revision
+        if self.rule:
+            told["rule"] = self.rule
+        return told
 
 
 ERROR_PROPERTIES = {

@@ -312,13 +312,4 @@ def _wrong(message: str, name: str = "") -> CommandError:
 
 
 def _failed(number: Id, error: CommandError) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "code": str(error.code),
-        "message": error.message,
-        "field": error.field,
-    }
-    if error.revision is not None:
-        told["revision"] = error.revision
-    if error.rule:
-        told["rule"] = error.rule
-    return {"id": number, "ok": False, "error": told}
+    return {"id": number, "ok": False, "error": error.told()}

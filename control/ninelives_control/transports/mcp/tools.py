@@ -75,14 +75,6 @@ def succeeded(values: dict[str, Any]) -> CallToolResult:
 
 def failed(error: CommandError) -> CallToolResult:
     """Return why a command did not run or failed, so that a model can do better."""
-    told: dict[str, Any] = {
-        "code": str(error.code),
-        "message": error.message,
-        "field": error.field,
-    }
-    if error.revision is not None:
-        told["revision"] = error.revision
-    if error.rule:
-        told["rule"] = error.rule
-    text = f"{error.code}: {error.message}"
-    return CallToolResult(content=[TextContent(text=text)], structured_content=told, is_error=True)
+    told = error.told()
+    content = [TextContent(text=f"{error.code}: {error.message}")]
+    return CallToolResult(content=content, structured_content=told, is_error=True)
