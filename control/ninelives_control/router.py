@@ -295,18 +295,10 @@ class Dispatcher:
 
     def _end_lease(self, lease: Lease, reason: str) -> None:
         """End a lease for its holder, who was allowed to take it: no rule is asked again."""
-        arguments = end_lease.parse({"id": lease.id, "reason": reason})
-        identity = lease.holder
-        attempt = Attempt(
-            id=uuid.uuid4().hex,
-            transport=_LEASE,
-            command=end_lease.name,
-            arguments=canonical_arguments(arguments.model_dump(mode="json", exclude_unset=True)),
-            identity=identity.name,
-            role=identity.role,
-            proof=identity.proof,
-            rule=_LEASE,
-        )
+        raw, identity = {"id": lease.id, "reason": reason}, lease.holder
+        arguments = end_lease.parse(raw)
+        attempt = _known(_attempt(end_lease.name, raw, identity, _LEASE), identity)
+        attempt = dataclasses.replace(attempt, rule=_LEASE)
         context = self._context(attempt, identity)
         admitted = _Admitted(
             attempt=attempt,
