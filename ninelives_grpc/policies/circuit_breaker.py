@@ -13,7 +13,7 @@ from ninelives_grpc import events
 from ninelives_grpc.outcome import Kind, Outcome
 from ninelives_grpc.parameters import option, parameter, policy
 from ninelives_grpc.policies.circuit import Circuit, CircuitState, Happened
-from ninelives_grpc.policies.gate import PERMIT, Gate, Permit, Refusal, Verdict, Wait
+from ninelives_grpc.policies.gate import PERMIT, Gate, Permit, Refusal, Verdict
 from ninelives_grpc.policies.policy import Policy
 from ninelives_grpc.policies.scope import (
     STACK,
@@ -252,13 +252,6 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
                 circuit.settle(policy, permit, outcome, kind, now, happened)
         if happened:
             self._report(circuit, happened, now, "")
-
-    def claim(self, wait: Wait, call: Call, now: float) -> Verdict:
-        """Answer at once: a breaker never lets a call wait."""
-        return self.admit(call, now, None)
-
-    def abandon(self, wait: Wait, now: float) -> None:
-        """Do nothing: a breaker never lets a call wait."""
 
     def reset(self, now: float, key: str | None = None) -> int:
         """Close one circuit, or all, and forget what they knew; returns how many there were."""

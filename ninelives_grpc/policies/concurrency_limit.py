@@ -13,7 +13,7 @@ from ninelives_grpc.limits.nl import Nl
 from ninelives_grpc.limits.vegas import Vegas
 from ninelives_grpc.outcome import Code, Kind
 from ninelives_grpc.parameters import parameter, policy
-from ninelives_grpc.policies.gate import Gate, Permit, Refusal, Verdict, Wait
+from ninelives_grpc.policies.gate import Gate, Permit, Refusal, Verdict
 from ninelives_grpc.policies.policy import Policy
 
 if TYPE_CHECKING:
@@ -270,13 +270,6 @@ class ConcurrencyLimitGate(Gate[ConcurrencyLimit]):
                 changed = self._change(now)
         if changed is not None:
             self._emitter.emit(changed)
-
-    def claim(self, wait: Wait, call: Call, now: float) -> Verdict:
-        """Answer at once: nobody waits."""
-        return self.admit(call, now, None)
-
-    def abandon(self, wait: Wait, now: float) -> None:
-        """Do nothing: nobody waits."""
 
     def adopt(self, old: ConcurrencyLimit) -> None:
         """Keep to the new bounds; another algorithm goes on from the limit of the one before."""

@@ -147,9 +147,8 @@ class Gate(Live[P]):
             self.settle(verdict, cancelled(), now)
 
     def claim(self, wait: Wait, call: Call, now: float) -> Verdict:
-        """Answer again after a wait; a refusal ends it."""
-        raise NotImplementedError
+        """Answer again after a wait; a refusal ends it. Where nobody waits, that is at once."""
+        return self.admit(call, now, None)
 
     def abandon(self, wait: Wait, now: float) -> None:
         """Forget a wait that nobody pursues any more, and whatever it may have been granted."""
-        raise NotImplementedError
