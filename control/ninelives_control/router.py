@@ -194,10 +194,6 @@ class Dispatcher:
         """
         self._early.add(refusal)
 
-    def close(self) -> None:
-        """Write down what was only counted so far."""
-        self._early.close()
-
     def recognize(self, name: str, *, caller: Caller, transport: str) -> Identity:
         """Return who a caller is that has not said yet what it wants.
 
@@ -280,8 +276,9 @@ class Dispatcher:
             _LOGGER.warning("%s stays as it was lent by %s", " and ".join(lease.loans), lease.id)
 
     def end_floods(self) -> None:
-        """Write down what was counted of attempts that were too many."""
+        """Write down what was only counted so far."""
         self._journal.close()
+        self._early.close()
 
     def end_watches(self) -> None:
         """Tell all subscribers, also those to come, that the control plane stops."""

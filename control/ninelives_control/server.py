@@ -259,7 +259,6 @@ class ControlPlane:
             limits=self.limits,
         )
         teardown.callback(self._forget)
-        teardown.callback(self._dispatcher.close)
         teardown.callback(_log_anchor, audit)
         if self._audit_signing_key is not None:
             teardown.callback(Keeper(audit.sign).close)

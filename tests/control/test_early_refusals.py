@@ -83,8 +83,9 @@ def test_kinds_are_told_apart(refusals, counts):
     assert counts() == [1, 1, 1, 1]
 
 
-def test_beyond_so_many_kinds_all_others_count_as_one(refusals, counts, clock, monkeypatch):
+def test_beyond_so_many_kinds_all_others_count_as_one(audit, counts, clock, monkeypatch):
     monkeypatch.setattr(early, "MOST_KINDS", 3)
+    refusals = EarlyRefusals(audit, clock)
     for number in range(20):
         refusals.add(refusal(peer=f"10.0.0.{number}:1"))
     assert counts() == [1, 1, 1, 1]
@@ -92,6 +93,7 @@ def test_beyond_so_many_kinds_all_others_count_as_one(refusals, counts, clock, m
     clock.advance(1.0)
 
     until(lambda: counts() == [1, 1, 1, 1, 16], counts)
+    refusals.close()
 
 
 def test_what_was_only_counted_is_written_down_in_the_end(refusals, counts):

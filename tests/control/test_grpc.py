@@ -235,7 +235,7 @@ def test_a_method_that_is_not_there_is_unimplemented_and_is_in_the_audit(channel
             channel.stream_unary(name)(iter([b"", b""]))
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
-    plane.dispatcher.close()
+    plane.dispatcher.end_floods()
     entries = plane.dispatcher._journal._audit.entries()
     assert {(entry.command, entry.reason) for entry in entries} == {("grpc", "unknown_command")}
     assert sum(json.loads(entry.arguments)["count"] for entry in entries) == 6

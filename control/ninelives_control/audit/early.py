@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 
 from ninelives_control.audit.canonical import canonical_arguments
 from ninelives_control.audit.chain import Status
+from ninelives_control.audit.floods import Floods
 from ninelives_control.audit.log import Attempt
 from ninelives_control.errors import AuditError, shortened
+from ninelives_control.identity.identity import host_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,12 +31,9 @@ if TYPE_CHECKING:
     from ninelives_grpc.clock import Clock
 
 _LOGGER = logging.getLogger("ninelives_control")
-_WINDOW = 1.0
-"""Seconds that one row stands for."""
 MOST_KINDS = 50
 """Kinds that are told apart within a second; those beyond count as one."""
 _LONGEST = 200
-_OTHERS = ("", "", "")
 
 
 class Mark:
@@ -98,21 +97,11 @@ class EarlyRefusal:
     @property
     def kind(self) -> tuple[str, str, str]:
         """What those have in common that are counted together."""
-        return (self.transport, self.answer, self.peer.rpartition(":")[0] or self.peer)
-
-
-@dataclass(slots=True)
-class _Window:
-    """A second, the first refusal of which stands in the audit already."""
-
-    last: EarlyRefusal
-    until: float
-    count: int = 0
-    call_off: Callable[[], None] = lambda: None
+        return (self.transport, self.answer, host_in(self.peer))
 
 
 class EarlyRefusals:
-    """Writes them down.
+    """Writes them down, those that are only counted as well once their second is over.
 
     Args:
         audit: Where.
@@ -123,66 +112,47 @@ class EarlyRefusals:
         """Begin with none."""
         self._audit = audit
         self._clock = clock
+        self._floods = Floods(self._write, clock, MOST_KINDS)
         self._lock = threading.Lock()
-        self._windows: dict[tuple[str, str, str], _Window] = {}
+        self._alarms: dict[tuple[str, str, str], Callable[[], None]] = {}
         self._worker: ThreadPoolExecutor | None = None
         self._closed = False
 
     def add(self, refusal: EarlyRefusal) -> None:
         """Write one down, or count it; when the audit can not be written, that is logged."""
         set_mark()
-        with self._lock:
-            if not self._is_first(refusal):
-                return
-        self._write(refusal, 1)
+        if self._closed:
+            self._write(refusal, 1)
+            return
+        kind = refusal.kind
+        due = self._floods.add(kind, refusal)
+        if due is not None:
+            with self._lock:
+                self._alarms[kind] = self._clock.at(due, lambda: self._due(kind))
 
     def close(self) -> None:
         """Write down what was counted only, and count no more."""
         with self._lock:
             self._closed = True
             worker, self._worker = self._worker, None
-            windows, self._windows = tuple(self._windows.values()), {}
-        for window in windows:
-            window.call_off()
+            alarms, self._alarms = self._alarms, {}
+        for call_off in alarms.values():
+            call_off()
         if worker is not None:
             worker.shutdown()
-        for window in windows:
-            self._write(window.last, window.count)
-
-    def _is_first(self, refusal: EarlyRefusal) -> bool:
-        """Tell whether it is the first of its kind for a second, or else count it."""
-        if self._closed:
-            return True
-        now, kind = self._clock.now(), refusal.kind
-        window = self._windows.get(kind)
-        if window is None and len(self._windows) >= MOST_KINDS:
-            self._windows = {key: one for key, one in self._windows.items() if one.until > now}
-            if len(self._windows) >= MOST_KINDS:
-                kind = _OTHERS
-                window = self._windows.get(kind)
-        if window is None or (window.until <= now and not window.count):
-            self._windows[kind] = _Window(refusal, now + _WINDOW)
-            return True
-        window.last = refusal
-        window.count += 1
-        if window.count == 1:
-            window.call_off = self._clock.at(window.until, lambda: self._due(kind))
-        return False
+        self._floods.close()
 
     def _due(self, kind: tuple[str, str, str]) -> None:
         """Hand over to a thread that may block, which that of the clock must not."""
         with self._lock:
-            window = self._windows.pop(kind, None)
-            if window is None or self._closed:
+            self._alarms.pop(kind, None)
+            if self._closed:
                 return
-            self._windows[kind] = _Window(window.last, self._clock.now() + _WINDOW)
             if self._worker is None:
                 self._worker = ThreadPoolExecutor(1, thread_name_prefix="ninelives-refusals")
-            self._worker.submit(self._write, window.last, window.count)
+            self._worker.submit(self._floods.settle)
 
     def _write(self, refusal: EarlyRefusal, count: int) -> None:
-        if not count:
-            return
         arguments = {
             "request": shortened(refusal.request, _LONGEST),
             "answer": refusal.answer,

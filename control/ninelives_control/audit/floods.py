@@ -1,75 +1,77 @@
-"""One row a second for each caller that asks too often, in place of one for each attempt."""
+"""Of what is alike and comes in a flood, one row a second stands for all."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ninelives_control.errors import CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
-    from ninelives_control.audit.log import Attempt
     from ninelives_grpc.clock import Clock
 
+T = TypeVar("T")
 _SECOND = 1.0
-_MOST_CALLERS = 100
-"""Callers that are told apart at a time; the rest have rows together."""
-_REST = ""
+_REST = None
+"""The kind of those that are too many to be told apart."""
 
 
 @dataclass(slots=True)
-class _Flood:
+class _Flood(Generic[T]):
     ends: float
-    last: Attempt
+    last: T
     count: int = 0
 
 
-class Floods:
-    """Counts attempts that were refused as there were too many of them.
+class Floods(Generic[T]):
+    """Counts what comes within a second of another one of its kind.
 
-    The first of a caller is written down at once. Those of the second after it are counted, and
-    become one row once that is over and anybody asks for anything, or the control plane stops.
-    Such a row is the last of them, with `{"attempts": N}` for its arguments.
+    The first of a kind is written down at once. Those of the second after it are counted, and
+    written down together, by the last of them, once that is over and somebody calls `settle`.
 
     Args:
-        write: Writes down an attempt.
+        write: Writes down one of a kind that stands for so many.
         clock: What tells the time.
+        kinds: Kinds that are told apart at a time; the rest count as one.
     """
 
-    def __init__(self, write: Callable[[Attempt], object], clock: Clock) -> None:
+    def __init__(self, write: Callable[[T, int], object], clock: Clock, kinds: int) -> None:
         """Begin without any."""
         self._write = write
         self._clock = clock
-        self._floods: dict[str, _Flood] = {}
+        self._kinds = kinds
+        self._floods: dict[Hashable, _Flood[T]] = {}
         self._lock = threading.Lock()
 
-    def refused(self, key: str, attempt: Attempt) -> None:
-        """Write down an attempt of a caller, or count it.
+    def add(self, kind: Hashable, one: T) -> float | None:
+        """Write down one of a kind, or count it.
 
-        Raises:
-            CommandError: `audit_unavailable`: it was to be written down, and could not be.
+        Returns:
+            When its row is due, if it is the first that is only counted; or else None.
         """
         now = self._clock.now()
         with self._lock:
-            if key not in self._floods and len(self._floods) >= _MOST_CALLERS:
-                key = _REST
-            flood = self._floods.get(key)
-            if flood is None:
-                self._floods[key] = _Flood(now + _SECOND, attempt)
-            else:
-                flood.last = attempt
+            # What comes after a quiet second is the first again.
+            for known in [*self._floods]:
+                if self._floods[known].ends <= now and not self._floods[known].count:
+                    del self._floods[known]
+            if kind not in self._floods and len(self._floods) >= self._kinds:
+                kind = _REST
+            flood = self._floods.get(kind)
+            if flood is not None:
+                flood.last = one
                 flood.count += 1
-        if flood is None:
-            self._write(_standing_for(1, attempt))
+                return flood.ends if flood.count == 1 else None
+            self._floods[kind] = _Flood(now + _SECOND, one)
+        self._write(one, 1)
+        return None
 
     def settle(self) -> None:
-        """Write down what was counted in a second that is over; to be called at any attempt."""
+        """Write down what was counted in a second that is over."""
         if self._floods:
             self._settle(self._clock.now())
 
@@ -78,21 +80,14 @@ class Floods:
         self._settle(float("inf"))
 
     def _settle(self, now: float) -> None:
-        over = []
+        over: list[_Flood[T]] = []
         with self._lock:
-            for key, flood in tuple(self._floods.items()):
-                if flood.ends <= now:
-                    if flood.count:
-                        over.append(_standing_for(flood.count, flood.last))
-                        # It may go on: the next row is due a second later.
-                        self._floods[key] = _Flood(now + _SECOND, flood.last)
-                    else:
-                        del self._floods[key]
-        for attempt in over:
+            for kind, flood in self._floods.items():
+                if flood.ends <= now and flood.count:
+                    over.append(flood)
+                    # It may go on: the next row is due a second later.
+                    self._floods[kind] = _Flood(self._clock.now() + _SECOND, flood.last)
+        for flood in over:
             # Whoever asks now has nothing to do with it; the log has the reason.
             with contextlib.suppress(CommandError):
-                self._write(attempt)
-
-
-def _standing_for(attempts: int, attempt: Attempt) -> Attempt:
-    return dataclasses.replace(attempt, arguments=json.dumps({"attempts": attempts}))
+                self._write(flood.last, flood.count)

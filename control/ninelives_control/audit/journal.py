@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger("ninelives_control")
 _NOT_RUN = "so the command did not run; the log of the control plane says why"
+_MOST_CALLERS = 100
+"""Callers who ask too often that are told apart at a time; the rest have rows together."""
 _HAS_RUN = "but the command has run; look at the state before you repeat it"
 
 
@@ -33,7 +36,7 @@ class Journal:
     def __init__(self, audit: AuditLog, clock: Clock) -> None:
         """Write to this."""
         self._audit = audit
-        self._floods = Floods(self._limited, clock)
+        self._floods = Floods(self._limited, clock, _MOST_CALLERS)
 
     def refused(self, attempt: Attempt, error: CommandError) -> CommandError:
         """Write down that a command did not run, and return what the caller is told.
@@ -42,14 +45,14 @@ class Journal:
         """
         if error.code is Code.RATE_LIMITED:
             set_mark()  # also of one that is only counted
-            self._floods.refused(attempt.identity or host_in(attempt.peer), attempt)
+            self._floods.add(attempt.identity or host_in(attempt.peer), attempt)
             return error
         attempt = dataclasses.replace(attempt, rule=error.rule)
         self._write(attempt, Status.REFUSED, _NOT_RUN, reason=error.code)
         return error
 
     def settle(self) -> None:
-        """Write down what was counted of those that were too many."""
+        """Write down what was counted of those that were too many; called at any attempt."""
         self._floods.settle()
 
     def close(self) -> None:
@@ -75,7 +78,8 @@ class Journal:
         values = {name: canonical(getattr(result, name), WHOLE) for name in told}
         self._write(attempt, Status.SUCCEEDED, _HAS_RUN, **values)
 
-    def _limited(self, attempt: Attempt) -> None:
+    def _limited(self, attempt: Attempt, count: int) -> None:
+        attempt = dataclasses.replace(attempt, arguments=json.dumps({"attempts": count}))
         self._write(attempt, Status.REFUSED, _NOT_RUN, reason=Code.RATE_LIMITED)
 
     def _write(

@@ -75,6 +75,5 @@ def succeeded(values: dict[str, Any]) -> CallToolResult:
 
 def failed(error: CommandError) -> CallToolResult:
     """Return why a command did not run or failed, so that a model can do better."""
-    told = error.told()
-    content = [TextContent(text=f"{error.code}: {error.message}")]
-    return CallToolResult(content=content, structured_content=told, is_error=True)
+    text = TextContent(text=f"{error.code}: {error.message}")
+    return CallToolResult(content=[text], structured_content=error.told(), is_error=True)
