@@ -40,6 +40,16 @@ from ninelives_grpc.events.gates import (
     TimeoutOccurred,
     TimeoutRefused,
 )
+from ninelives_grpc.events.shares import (
+    EarlyDropRefused,
+    LoadShedDegraded,
+    LoadShedRecovered,
+    LoadShedRecovering,
+    LoadShedRefused,
+    ThrottleEnded,
+    ThrottleRefused,
+    ThrottleStarted,
+)
 
 __all__ = [
     "KINDS",
@@ -52,6 +62,7 @@ __all__ = [
     "CircuitRefused",
     "CircuitReset",
     "ConcurrencyLimitRefused",
+    "EarlyDropRefused",
     "Emitter",
     "Event",
     "FallbackSkipped",
@@ -61,6 +72,10 @@ __all__ = [
     "HedgeStarted",
     "HedgeWon",
     "LimitChanged",
+    "LoadShedDegraded",
+    "LoadShedRecovered",
+    "LoadShedRecovering",
+    "LoadShedRefused",
     "ParameterChanged",
     "ProbeReclaimed",
     "RaceStarted",
@@ -74,6 +89,9 @@ __all__ = [
     "RetryAttempt",
     "RetryExhausted",
     "Severity",
+    "ThrottleEnded",
+    "ThrottleRefused",
+    "ThrottleStarted",
     "TimeoutOccurred",
     "TimeoutRefused",
 ]
