@@ -23,10 +23,10 @@ PER_CALL = b"x" * (2 * MB)
 
 
 async def resize(request: bytes, _: grpc.aio.ServicerContext) -> bytes:
-    """Hold two megabytes for a while."""
+    """Hold two megabytes for as many seconds as asked."""
     with mmap.mmap(-1, len(PER_CALL)) as picture:
         picture.write(PER_CALL)
-        await asyncio.sleep(0.7)
+        await asyncio.sleep(float(request))
         return request
 
 
@@ -58,22 +58,24 @@ def guard(server: subprocess.Popen[str]) -> None:
         time.sleep(0.003)
 
 
-def send(call: grpc.UnaryUnaryMultiCallable, calls: int, rate: float) -> list[grpc.StatusCode]:
+def send(
+    call: grpc.UnaryUnaryMultiCallable, calls: int, rate: float, *, each: bytes
+) -> list[grpc.StatusCode]:
     """Send calls at a rate, whatever becomes of them; returns how they ended."""
     futures, start = [], time.monotonic()
     for number in range(calls):
         time.sleep(max(0.0, start + number / rate - time.monotonic()))
-        futures.append(call.future(b"cat", timeout=10.0))
+        futures.append(call.future(each, timeout=10.0))
     return [future.code() for future in futures]
 
 
 def run(server: subprocess.Popen[str]) -> None:
-    """Send a burst that would take 560 MB, and then a few calls until all of them are served."""
+    """Send a burst that would take 960 MB, and then a few calls until all of them are served."""
     assert server.stdout is not None
     port = int(server.stdout.readline())
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary("/a.Pictures/Resize")
-        ended = send(call, calls=480, rate=400.0)
+        ended = send(call, 480, 400.0, each=b"2.0")
         if server.poll() is not None:
             print("  killed by", signal.Signals(-server.returncode).name)
             return
@@ -82,7 +84,7 @@ def run(server: subprocess.Popen[str]) -> None:
         told = "all served or refused" if served and served + refused == len(ended) else ended
         print("  burst:", told)
         for _ in range(20):
-            ended = send(call, calls=20, rate=100.0)
+            ended = send(call, 20, 100.0, each=b"0.2")
             if set(ended) == {grpc.StatusCode.OK}:
                 break
         print("  later:", ended.count(grpc.StatusCode.OK), "of 20 served")

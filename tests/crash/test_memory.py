@@ -62,13 +62,13 @@ def serve(group, how):
 
 
 def burst(server):
-    """Send a burst that takes twice the limit; returns how the calls ended, and those of after."""
+    """Send a burst of four times the limit; returns how its calls ended, and those after it."""
     port = int(server.stdout.readline())
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary("/a.Pictures/Resize")
-        during, after = shed_by_memory.send(call, 480, 400.0), []
+        during, after = shed_by_memory.send(call, 480, 400.0, each=b"2.0"), []
         for _ in range(20):
-            after = shed_by_memory.send(call, 20, 100.0)
+            after = shed_by_memory.send(call, 20, 100.0, each=b"0.2")
             if server.poll() is not None or set(after) == {grpc.StatusCode.OK}:
                 break
     return during, after
