@@ -105,6 +105,7 @@ class EarlyDropGate(Shedding[EarlyDrop]):
         """Let the call through, or refuse it for the sake of the others."""
         policy, fill = self.policy, self._filled()
         if fill is None or fill <= policy.drop_above:
+            self._arrived = 0
             return PERMIT
         return self._choose(call, 1.0 - _dropped(policy, fill), now)
 

@@ -223,6 +223,8 @@ class LoadShedGate(Shedding[LoadShed]):
             self.pressure, self.source = pressure, source
             known = self._lag is None or self._lag.follows
             self._open = self._watched and known and governor.share >= 1.0
+            if governor.share >= 1.0:
+                self._arrived = 0
             event = self._event(now) if governor.condition is not before else None
         if event is not None:
             self._emitter.emit(event)

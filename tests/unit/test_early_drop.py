@@ -15,8 +15,9 @@ from ninelives_grpc import (
     Stack,
     Timeout,
 )
-from ninelives_grpc.call import Call
+from ninelives_grpc.call import Call, Side
 from ninelives_grpc.outcome import Code
+from ninelives_grpc.policies.gate import PERMIT
 
 from .alone import alone, alone_with_events
 
@@ -176,6 +177,35 @@ def test_a_gauge_that_raises_refuses_nobody_and_is_logged_once(caplog):
     assert [record.message for record in caplog.records] == [
         "the gauge of stack/early_drop failed; nothing is refused then"
     ]
+
+
+def test_chance_does_not_decide_twice_over_a_call_that_is_asked_for_on_arrival():
+    gate, passed = alone(EarlyDrop(gauge=Gauge(1.3))), 0
+    arriving, served = (
+        Call(Method("a/B", side=Side.SERVER), 0.0, None, (), None, None, peer)
+        for peer in (None, lambda: "ipv4:1")
+    )
+    for _ in range(4000):
+        verdict = gate.admit(arriving, 0.0, None)
+        if verdict.admitted:
+            gate.take_back(verdict, 0.0)
+            passed += gate.admit(served, 0.0, None).admitted
+
+    assert passed / 4000 == pytest.approx(0.49, abs=0.03)
+
+
+def test_calls_that_have_arrived_and_never_came_are_forgotten_when_there_is_room():
+    gauge = Gauge(2.0)
+    gate = alone(EarlyDrop(gauge=gauge))
+    served = Call(Method("a/B", side=Side.SERVER), 0.0, None, (), None, None, lambda: "ipv4:1")
+    for _ in range(10):
+        gate.take_back(PERMIT, 0.0)
+
+    gauge.fill = 0.0
+    gate.admit(served, 0.0, None)
+    gauge.fill = 2.0
+
+    assert not gate.admit(served, 0.0, None).admitted
 
 
 def test_a_changed_bound_holds_from_the_next_call_on():

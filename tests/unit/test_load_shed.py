@@ -226,6 +226,19 @@ def test_functions_do_not_pass_in_place_of_calls_that_have_arrived():
     assert served(gate) == pytest.approx(0.5, abs=0.03)
 
 
+def test_calls_that_have_arrived_and_never_came_are_forgotten_when_all_is_served_again():
+    gate = alone(LoadShed(**QUIET, rise=100.0))
+    felt(gate, 0.8)
+    for _ in range(1000):
+        gate.take_back(PERMIT, 0.0)
+
+    felt(gate, 0.1, 0.1, 0.1, start=0.1)
+    felt(gate, 0.8, start=10.0)
+
+    share = served(gate, side=Side.SERVER, peer=lambda: "ipv4:1")
+    assert share == pytest.approx(0.5, abs=0.03)
+
+
 def test_numbers_change_while_calls_are_refused_and_the_share_stays():
     gate = alone(LoadShed(**QUIET))
     felt(gate, 0.8)
