@@ -271,7 +271,8 @@ def test_sensors_are_read_from_the_first_call_on_and_act(registry):
 
 
 def test_a_sensor_that_raises_is_logged_once_and_the_others_still_count(caplog):
-    gate = alone(LoadShed(sources=[], sensors=[Told(OSError("gone"), "broken"), Told(0.8, "well")]))
+    sensors = [Told(OSError("gone"), "broken"), Told(0.8, "well")]
+    gate = alone(LoadShed(sources=[], sensors=sensors))
 
     gate.hear(gate._watch.readings())
     gate.hear(gate._watch.readings())
@@ -280,6 +281,13 @@ def test_a_sensor_that_raises_is_logged_once_and_the_others_still_count(caplog):
     assert [record.message for record in caplog.records] == [
         "the sensor broken failed; it is asked again"
     ]
+
+
+@pytest.mark.parametrize("nonsense", [None, float("nan"), "0.9"])
+def test_a_sensor_that_says_nothing_or_nonsense_does_not_count(nonsense):
+    gate = alone(LoadShed(sources=[], sensors=[Told(nonsense, "odd"), Told(0.8, "well")]))
+
+    assert gate._watch.readings() == {"well": 0.8}
 
 
 def test_what_a_source_says_is_measured_by_its_limit():
