@@ -21,6 +21,7 @@ from opentelemetry.metrics import Histogram, MeterProvider, Observation, get_met
 from ninelives_grpc.call import Side
 from ninelives_grpc.naming import snake_case
 from ninelives_grpc.observer.inspect import circuits_of
+from ninelives_grpc.policies.admission_queue import AdmissionQueueGate
 from ninelives_grpc.policies.budget import BudgetFlow
 from ninelives_grpc.policies.bulkhead import BulkheadGate
 from ninelives_grpc.policies.circuit import CircuitState
@@ -93,6 +94,9 @@ class Metrics:
             "1 for the state that a circuit is in, 0 for the others.",
         )
         for kind, name, text in (
+            (AdmissionQueueGate, "in_flight", "Calls that hold a place."),
+            (AdmissionQueueGate, "limit", "Places there are."),
+            (AdmissionQueueGate, "queued", "Calls that wait for their turn."),
             (BulkheadGate, "in_flight", "Calls that hold a place."),
             (BulkheadGate, "limit", "Places there are."),
             (BulkheadGate, "queued", "Calls that wait for a place."),
@@ -216,6 +220,8 @@ def _events(stack: Stack) -> Iterator[Observation]:
     for live in stack.policies.values():
         if isinstance(live, BulkheadGate):
             yield Observation(live.acquired, _about(stack, live) | {EVENT: "BulkheadAcquired"})
+        elif isinstance(live, AdmissionQueueGate):
+            yield Observation(live.acquired, _about(stack, live) | {EVENT: "AdmissionAcquired"})
 
 
 def _circuits(stack: Stack) -> Iterator[Observation]:

@@ -2,7 +2,16 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from ninelives_grpc import Bulkhead, CircuitBreaker, ConcurrencyLimit, Registry, Retry, Stack
+from ninelives_grpc import (
+    AdmissionQueue,
+    Bulkhead,
+    CircuitBreaker,
+    ConcurrencyLimit,
+    Registry,
+    Retry,
+    Stack,
+)
+from ninelives_grpc.call import Call, Method
 from ninelives_grpc.sinks import NonBlockingSink
 from tests.unit.backend import Backend, StatusError
 from tests.unit.test_non_blocking_sink import Slow
@@ -101,6 +110,23 @@ def test_a_limit_that_moves_is_published(registry, reader, clock):
 
     assert found == [1]
     assert values(reader, "ninelives.concurrency_limit.limit") == [7]
+
+
+def test_a_queue_is_published(registry, reader, clock):
+    stack = Stack("queued", AdmissionQueue(1), registry=registry, clock=clock)
+    gate = stack.policy("admission_queue")
+    for _ in range(3):
+        gate.admit(Call(Method("m"), 0.0), clock.now(), None)
+
+    assert values(reader, "ninelives.admission_queue.limit") == [1]
+    assert values(reader, "ninelives.admission_queue.in_flight") == [1]
+    assert values(reader, "ninelives.admission_queue.queued") == [2]
+    acquired = [
+        value
+        for key, value in points(reader, "ninelives.events").items()
+        if dict(key)["ninelives.event"] == "AdmissionAcquired"
+    ]
+    assert acquired == [1]
 
 
 def test_events_are_counted_and_good_calls_among_them(stack, reader, clock):

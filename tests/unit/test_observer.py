@@ -7,6 +7,7 @@ import tracemalloc
 import pytest
 
 from ninelives_grpc import (
+    AdmissionQueue,
     Bulkhead,
     CircuitBreaker,
     ConcurrencyLimit,
@@ -174,6 +175,7 @@ def test_more_changes_than_are_kept_still_fill_the_window(world):
 
 def test_limits_tell_how_much_is_used_and_budgets_what_is_left(world):
     limits = RateLimit(10.0, burst=4.0) + Bulkhead(4) + ConcurrencyLimit(initial_limit=5)
+    limits += AdmissionQueue(10)
     stack = world.stack("shop", Retry(3) + limits)
     seen = stack.call(lambda: world.observer.metrics(stack="shop").stacks[0].policies)
 
@@ -181,6 +183,7 @@ def test_limits_tell_how_much_is_used_and_budgets_what_is_left(world):
     assert used["shop/bulkhead"] == pytest.approx(0.25)
     assert used["shop/rate_limit"] == pytest.approx(0.25)
     assert used["shop/concurrency_limit"] == pytest.approx(0.2)
+    assert used["shop/admission_queue"] == pytest.approx(0.1)
     (left,) = [policy.left for policy in seen if policy.left is not None]
     assert left == pytest.approx(5.0)
 
