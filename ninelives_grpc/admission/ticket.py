@@ -8,7 +8,7 @@ queue, and leaves a ticket with the answer, which the queue finds when the handl
 from __future__ import annotations
 
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.outcome import Code
 from ninelives_grpc.policies.gate import Permit, Refusal
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ninelives_grpc.call import Method
     from ninelives_grpc.outcome import Outcome
     from ninelives_grpc.policies.admission_queue import AdmissionQueueGate
+    from ninelives_grpc.policies.policy import Live
+    from ninelives_grpc.stacks.plan import Plan
     from ninelives_grpc.stacks.stack import Stack
 
     Metadata = Iterable[tuple[str, str | bytes]]
@@ -39,19 +41,19 @@ class Entrance:
 
     def __init__(
         self,
-        gate: AdmissionQueueGate,
+        outside: Iterable[Live[Any]],
+        gate: Any,
         stack: Stack,
         method: Method,
         *,
         streams: bool,
     ) -> None:
-        """Tell the queue that threads may wait in it."""
-        self.gate = gate
+        """Tell a queue that threads may wait in it; `outside` are the policies before it."""
+        self.gate: AdmissionQueueGate = gate
         self.stack = stack
         self.method = method
         self.streams = streams
-        outside = stack.plan.layers[: stack.plan.layers.index(gate)]
-        self._timeouts = [layer for layer in outside if layer.role is Role.TIMEOUT]
+        self._timeouts: list[Any] = [each for each in outside if each.role is Role.TIMEOUT]
         gate.in_threads = True
 
     def within(self, deadline: float | None, now: float) -> float | None:
@@ -60,6 +62,20 @@ class Entrance:
             own = now + timeout.policy.seconds
             deadline = own if deadline is None or own < deadline else deadline
         return deadline
+
+
+def entrance_of(stack: Stack, method: Method, *, streams: bool) -> Entrance | None:
+    """Return where the calls of a method enter a queue of a stack: the first there is, or None."""
+    outside: list[Live[Any]] = []
+    plan: Plan | None = stack.plan
+    while plan is not None:
+        for layer in plan.layers:
+            if layer.queues:
+                return Entrance(outside, layer, stack, method, streams=streams)
+            outside.append(layer)
+        # Of the sides of a `|`, every call tries the first.
+        plan = plan.leaf.plans[0] if plan.leaf is not None and plan.leaf.plans else None
+    return None
 
 
 Arrival = tuple[Entrance, "Metadata"]

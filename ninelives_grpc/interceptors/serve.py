@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import grpc
 
-from ninelives_grpc.admission.ticket import Entrance
+from ninelives_grpc.admission.ticket import Entrance, entrance_of
 from ninelives_grpc.call import Call, Method, ServedCall, Side, serving
 from ninelives_grpc.errors import (
     ConfigError,
@@ -19,7 +19,6 @@ from ninelives_grpc.errors import (
 )
 from ninelives_grpc.lifetime import Lifetime
 from ninelives_grpc.outcome import Code, Kind, Outcome, cancelled, classify, failed
-from ninelives_grpc.policies.admission_queue import AdmissionQueueGate
 from ninelives_grpc.policies.policy import Role
 from ninelives_grpc.stacks.messages import ended_here
 
@@ -114,13 +113,9 @@ class Handlers:
         behaviour = self._protect(handler, stack, method)
         # Its name, for interceptors around this one, and what it tells gRPC, such as a thread pool.
         functools.update_wrapper(behaviour, original)
-        gates = stack.plan.gates if self._threads else ()
-        queue = next((gate for gate in gates if isinstance(gate, AdmissionQueueGate)), None)
-        entrance = (
-            None
-            if queue is None
-            else Entrance(queue, stack, method, streams=handler.response_streaming)
-        )
+        entrance = None
+        if self._threads:
+            entrance = entrance_of(stack, method, streams=handler.response_streaming)
         return Served(handler, with_behaviour(handler, behaviour), method, stack, entrance)
 
 

@@ -75,8 +75,9 @@ class ServerInterceptor(grpc.ServerInterceptor):
             refusal = early_refusal(stack, served.method, metadata)
             if refusal is not None:
                 return refusing(refusal)
-            if served.entrance is not None:
-                ARRIVAL.set((served.entrance, metadata))
+        if served.entrance is not None:
+            # For the executor, which is handed the call next.
+            ARRIVAL.set((served.entrance, handler_call_details.invocation_metadata))
         return served.handler
 
 

@@ -131,6 +131,8 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         in_threads: Whether a sync server has it.
     """
 
+    queues = True
+
     def __init__(self, policy: AdmissionQueue, address: Address) -> None:
         super().__init__(policy, address)
         self.refused = 0
