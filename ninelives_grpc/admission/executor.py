@@ -71,7 +71,8 @@ class AdmissionExecutor(ThreadPoolExecutor):
         self._refusing = ThreadPoolExecutor(self._refusals, f"{self._prefix}-refusal")
         self._gates: set[AdmissionQueueGate] = set()
         self._waiting: set[Job] = set()
-        self._timers: dict[AdmissionQueueGate, Callable[[], None]] = {}
+        self._timers: dict[AdmissionQueueGate, tuple[float, Callable[[], None]]] = {}
+        self._timing = threading.RLock()
         self._closed = False
 
     def start_afresh(self) -> None:
@@ -111,13 +112,14 @@ class AdmissionExecutor(ThreadPoolExecutor):
             wait: Whether to wait for what runs.
             cancel_futures: Whether to cancel what has not begun, of which clients hear nothing.
         """
-        self._closed = True
+        with self._timing:
+            self._closed = True
+            for _, call_off in self._timers.values():
+                call_off()
         for job in tuple(self._waiting):
             if cancel_futures:
                 job.future.cancel()
             self._woken(job)
-        for call_off in tuple(self._timers.values()):
-            call_off()
         self._others.shutdown(wait=False, cancel_futures=cancel_futures)
         super().shutdown(wait=wait, cancel_futures=cancel_futures)
         self._others.shutdown(wait=wait)
@@ -158,7 +160,7 @@ class AdmissionExecutor(ThreadPoolExecutor):
         place.wake = partial(self._woken, job)
         if place.ready or self._closed:
             self._woken(job)
-        elif job.gate not in self._timers:
+        else:
             self._watch(job, place.until)
         future.add_done_callback(partial(self._cancelled, job))
         return future
@@ -190,13 +192,25 @@ class AdmissionExecutor(ThreadPoolExecutor):
 
     def _watch(self, job: Job, until: float) -> None:
         """Throw out who is late also while no call comes and none ends."""
-        self._timers[job.gate] = job.at(until, partial(self._throw_out, job))
+        known = self._timers.get(job.gate)
+        if known is not None and known[0] <= until:
+            return
+        with self._timing:
+            known = self._timers.get(job.gate)
+            if self._closed or (known is not None and known[0] <= until):
+                return
+            if known is not None:
+                known[1]()
+            timer = job.at(until, partial(self._throw_out, job, until))
+            self._timers[job.gate] = (until, timer)
 
-    def _throw_out(self, job: Job) -> None:
+    def _throw_out(self, job: Job, at: float) -> None:
         # First, as a call may line up meanwhile that needs a watch.
-        self._timers.pop(job.gate, None)
+        with self._timing:
+            if self._timers.get(job.gate, (None,))[0] == at:
+                del self._timers[job.gate]
         until = job.gate.throw_out(job.now())
-        if until is not None and not self._closed:
+        if until is not None:
             self._watch(job, until)
 
 
