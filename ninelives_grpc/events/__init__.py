@@ -40,6 +40,7 @@ from ninelives_grpc.events.gates import (
     TimeoutOccurred,
     TimeoutRefused,
 )
+from ninelives_grpc.events.laws import LawAdjusted, LawFailed, LoopPaused, LoopResumed
 
 __all__ = [
     "KINDS",
@@ -60,7 +61,11 @@ __all__ = [
     "HedgeRefused",
     "HedgeStarted",
     "HedgeWon",
+    "LawAdjusted",
+    "LawFailed",
     "LimitChanged",
+    "LoopPaused",
+    "LoopResumed",
     "ParameterChanged",
     "ProbeReclaimed",
     "RaceStarted",

@@ -69,9 +69,9 @@ class StackState:
 class Parameters(Mapping[str, "Adaptive[Any]"]):
     """The parameters of a stack, by `policy/parameter`."""
 
-    def __init__(self, policies: Mapping[str, Live[Any]]) -> None:
-        """Look into these."""
-        self._policies = policies
+    def __init__(self, compiler: Compiler) -> None:
+        """Look into the policies of a stack, those that come later as well."""
+        self._compiler = compiler
 
     def __getitem__(self, path: str) -> Adaptive[Any]:
         """Return the handle of a parameter.
@@ -80,19 +80,20 @@ class Parameters(Mapping[str, "Adaptive[Any]"]):
             UnknownNameError: There is none; suggests the nearest.
         """
         policy, _, name = path.partition("/")
-        if policy not in self._policies or name not in self._policies[policy].specs:
+        live = self._compiler.policies.get(policy)
+        if live is None or name not in live.specs:
             raise UnknownNameError("parameter", path, self)
-        return self._policies[policy].parameter(name)
+        return live.parameter(name)
 
     def __iter__(self) -> Iterator[str]:
         """Go through the addresses, in the order of the policies."""
-        for policy, live in self._policies.items():
+        for policy, live in self._compiler.policies.items():
             for name in live.specs:
                 yield f"{policy}/{name}"
 
     def __len__(self) -> int:
         """Return how many there are."""
-        return sum(len(live.specs) for live in self._policies.values())
+        return sum(len(live.specs) for live in self._compiler.policies.values())
 
 
 class Stack(Nested):
@@ -156,7 +157,7 @@ class Stack(Nested):
         self.recorder = Recorder(self.emitter, clock.now())
         self.compiler = Compiler(name, expression, self.emitter, clock.now)
         self.plan: Plan = self.compiler.plan
-        self.parameters = Parameters(self.compiler.policies)
+        self.parameters = Parameters(self.compiler)
         self._attached: tuple[Sink, ...] = ()
         if sink is not None:
             self.attach(sink)
@@ -164,7 +165,7 @@ class Stack(Nested):
 
     @property
     def policies(self) -> Mapping[str, Live[Any]]:
-        """The running policies by name, outermost first."""
+        """The running policies by name, outermost first, and then the loops that steer them."""
         return self.compiler.policies
 
     def policy(self, name: str) -> Live[Any]:

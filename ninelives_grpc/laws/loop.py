@@ -1,0 +1,386 @@
+"""Asks a law again and again, and sets one parameter to what it says.
+
+A loop is a running policy that no call passes: it has an address in its stack, its settings and the
+constants of its law are parameters, and its state is told with that of the others. It does not wait
+for anything: `tick` is called by a `LoopRunner`, or by a simulator.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ninelives_grpc.errors import ConfigError, RevisionError
+from ninelives_grpc.events import LawAdjusted, LawFailed, LoopPaused, LoopResumed
+from ninelives_grpc.laws.law import HORIZONS, Law, RunningLaw, between
+from ninelives_grpc.laws.readings import Readings
+from ninelives_grpc.parameters import option, policy
+from ninelives_grpc.policies.policy import Live, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ninelives_grpc.laws.law import ControlLaw
+    from ninelives_grpc.laws.metrics import Metrics
+    from ninelives_grpc.parameters import Adaptive, Change, Value
+    from ninelives_grpc.stacks.stack import Stack
+
+_LOGGER = logging.getLogger("ninelives_grpc")
+
+
+@policy
+class CustomLaw(Law):
+    """Move a parameter by a law of the application.
+
+    Args:
+        law: What is asked.
+    """
+
+    law: Any = option()
+
+    def start(self) -> ControlLaw:
+        """Return the law itself."""
+        law: ControlLaw = self.law
+        return law
+
+
+class FeedbackLoop(Live[Law]):
+    """Reads the metrics of a stack, asks a law, and sets a parameter.
+
+        loop = FeedbackLoop(AimdLaw(latency=0.2), stack.parameters["bulkhead/max_concurrent"],
+                            interval=5.0, bounds=(4, 200))
+        registry.add_loop(loop)
+
+    The value is kept within `bounds` and within those of the parameter. A value that somebody else
+    has set stays for `hold` seconds; then the law goes on from there. When there are no calls, or
+    too few, the loop pauses and says so. Errors of the law are logged once in a row and counted.
+
+    Args:
+        law: A `Law`, or any object with `calculate(metrics, current)`.
+        handle: The parameter, which must be a number.
+        interval: Seconds between two looks; by default the law's.
+        cooldown: Seconds after a change in which it only looks; by default the law's.
+        bounds: Least and greatest value that it may set; by default the law's.
+        name: Its address within the stack; by default that of the law.
+        gauge: What else is read at each look, for laws that go by it. It must not block.
+
+    Attributes:
+        handle: The parameter.
+        due: When it is to be asked next.
+        adjusted: How often it has changed the value.
+        errors: How often the law failed.
+        error: What it raised last, or "".
+        paused: Why it pauses, or "".
+        reason: What the last change came from, or "".
+
+    Raises:
+        ConfigError: The parameter is no number, or a setting is outside its bounds.
+    """
+
+    role = Role.LOOP
+
+    def __init__(
+        self,
+        law: Law | ControlLaw,
+        handle: Adaptive[Any],
+        *,
+        interval: float | None = None,
+        cooldown: float | None = None,
+        bounds: tuple[float | None, float | None] | None = None,
+        name: str = "",
+        gauge: Callable[[], float] | None = None,
+    ) -> None:
+        """Begin when a registry takes it in."""
+        if handle.spec.type not in {int, float}:
+            msg = f"{handle.path} is a {handle.spec.type_name}: a loop moves numbers only"
+            raise ConfigError(msg, path="FeedbackLoop.handle")
+        low, high = bounds or (None, None)
+        given = {"interval": interval, "cooldown": cooldown, "low": low, "high": high}
+        declared = law if isinstance(law, Law) else CustomLaw(law=law)
+        values: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        settings = replace(declared, **values) if values else declared
+        super().__init__(settings, handle.live.beside(name or settings.name))
+        self.handle = handle
+        self.gauge = gauge
+        self.running: ControlLaw = settings.start()
+        self.changed: Callable[[], None] = _nobody
+        self.due = 0.0
+        self.adjusted = self.errors = self.lost = 0
+        self.error = self.paused = self.reason = ""
+        self._applied: Value = None
+        self._exact = 0.0
+        self._readings: Readings | None = None
+        self._metrics: Metrics | None = None
+        self._asked: float | None = None
+        self._failing = self._resting = False
+        self._paused_at = self._rested = self._held = -math.inf
+        self._ticking = threading.Lock()
+
+    def start_afresh(self) -> None:
+        """Let nobody be at work."""
+        super().start_afresh()
+        self._ticking = threading.Lock()
+
+    def begin(self, stack: Stack, name: str) -> None:
+        """Take a place in the stack of the parameter, and look at what happens there from now on.
+
+        Registries do that, see `Registry.add_loop`.
+        """
+        now = stack.clock.now()
+        self.name = name
+        self._count = self._emitter.counter_of(name)
+        self._readings = Readings(stack, self.handle.live, self.gauge, now)
+        self._applied = self.handle.get()
+        self._exact = float(self._applied or 0.0)
+        self._asked = None
+        self.due = now + self.policy.interval
+
+    def end(self) -> None:
+        """Look at nothing any more."""
+        if self._readings is not None:
+            self._readings.close()
+            self._readings = None
+
+    @property
+    def now(self) -> float:
+        """The time on the stack's clock."""
+        return self._now()
+
+    def adopt(self, old: Law) -> None:
+        """Give the law its new settings; what it has learned stays."""
+        if isinstance(self.running, RunningLaw):
+            self.running.settings = self.policy
+        if self.policy.interval != old.interval:
+            self.due += self.policy.interval - old.interval
+        self.changed()
+
+    def tick(self, now: float) -> Change | None:
+        """Look, ask the law, and set the value; returns what was changed, if anything was.
+
+        It never raises for what the law does. One thread at a time: a second one does nothing.
+
+        Args:
+            now: The time, on the stack's clock; `due` is when it makes sense.
+        """
+        if not self._ticking.acquire(blocking=False):
+            return None
+        try:
+            self.due = now + self.policy.interval
+            return None if self._readings is None else self._tick(self._readings, now)
+        finally:
+            self._ticking.release()
+
+    def _tick(self, readings: Readings, now: float) -> Change | None:
+        settings, asked, self._asked = self.policy, self._asked, now
+        revision = self.handle.revision
+        value: Value = self.handle.get()
+        if not settings.enabled:
+            self._rest(readings, value, now)
+            return None
+        if self._resting:
+            self._forget()
+        current = self._current(value, now)
+        longest = settings.stale_after * settings.interval
+        try:
+            self._metrics = metrics = readings.read(now, HORIZONS.get(settings.window))
+        except Exception as error:  # noqa: BLE001 - a gauge of the application
+            self._fail(error, now)
+            return None
+        late = asked is not None and now - asked > longest + settings.interval
+        problem = "late" if late else self._problem(metrics, value, now)
+        if problem == "few_calls" and now - readings.since < longest:
+            return None
+        readings.restart(now)
+        if problem:
+            self._pause(problem, metrics, now)
+            return None
+        self._resume(now)
+        new = self._ask(metrics, current, now)
+        if new is None or now < self._rested:
+            return None
+        return self._set(new, value, revision, metrics)
+
+    def _problem(self, metrics: Metrics, value: Value, now: float) -> str:
+        """Say why the law can not be asked, or ""."""
+        if value is None:
+            return "no_value"
+        if now < self._held:
+            return "changed"
+        if not getattr(self.running, "learns_from_calls", True):
+            return ""
+        settings = self.policy
+        if metrics.age > settings.stale_after * settings.interval:
+            return "no_calls"
+        return "few_calls" if metrics.calls < settings.minimum_calls else ""
+
+    def _current(self, value: Value, now: float) -> float:
+        """Return the value to go on from, and see whether somebody else has set it."""
+        if value != self._applied:
+            self._applied = value
+            self._exact = float(value or 0.0)
+            self._held = now + self.policy.hold
+        return self._exact
+
+    def _ask(self, metrics: Metrics, current: float, now: float) -> float | None:
+        try:
+            new = self.running.calculate(metrics, current)
+            if new is not None and not math.isfinite(new):
+                msg = f"the law says {new}, which is no value"
+                raise ValueError(msg)  # noqa: TRY301
+        except Exception as error:  # noqa: BLE001 - a law of the application
+            self._fail(error, now)
+            return None
+        self._failing = False
+        return new
+
+    def _set(self, new: float, value: Value, revision: int, metrics: Metrics) -> Change | None:
+        settings, spec = self.policy, self.handle.spec
+        exact = between(new, *self.bounds())
+        wanted = round(exact) if spec.type is int else exact
+        assert isinstance(value, int | float)
+        if wanted == value or abs(wanted - value) < settings.deadband * abs(value):
+            self._exact = exact
+            return None
+        reason = getattr(self.running, "reason", "")
+        try:
+            change = self.handle.set(
+                wanted,
+                expected_revision=revision,
+                by=f"law:{self.name}",
+                reason=f"{reason} ({metrics})" if reason else str(metrics),
+            )
+        except RevisionError:
+            self.lost += 1
+            return None
+        except ConfigError as error:
+            self._fail(error, metrics.at)
+            return None
+        self._applied, self._exact, self.reason = change.new, exact, reason
+        self._rested = metrics.at + settings.cooldown
+        self.adjusted += 1
+        self._tell(change, reason, metrics)
+        return change
+
+    def bounds(self) -> tuple[float, float]:
+        """Return the least and the greatest value that it may set now."""
+        settings, spec = self.policy, self.handle.spec
+        lows = [low for low in (settings.low, spec.low) if low is not None]
+        highs = [high for high in (settings.high, spec.high) if high is not None]
+        low, high = max(lows, default=-math.inf), min(highs, default=math.inf)
+        if spec.type is int:
+            low, high = math.ceil(low), math.floor(high)
+        return low, max(low, high)
+
+    def _rest(self, readings: Readings, value: Value, now: float) -> None:
+        """Do nothing, as it is not enabled."""
+        readings.restart(now)
+        self._applied, self._exact = value, float(value or 0.0)
+        self._resting = True
+        self.paused = ""
+
+    def _forget(self) -> None:
+        self._resting = False
+        if isinstance(self.running, RunningLaw):
+            self.running.forget()
+
+    def _pause(self, reason: str, metrics: Metrics, now: float) -> None:
+        if self.paused == reason:
+            return
+        if not self.paused:
+            self._paused_at = now
+        self.paused = reason
+        self._emitter.emit(
+            LoopPaused(
+                stack=self.stack,
+                policy=self.name,
+                at=now,
+                reason=reason,
+                parameter=self.handle.path,
+                calls=metrics.calls,
+                age=metrics.age,
+            )
+        )
+
+    def _resume(self, now: float) -> None:
+        if not self.paused:
+            return
+        reason, self.paused = self.paused, ""
+        self._forget()
+        self._emitter.emit(
+            LoopResumed(
+                stack=self.stack,
+                policy=self.name,
+                at=now,
+                reason=reason,
+                parameter=self.handle.path,
+                paused=now - self._paused_at,
+            )
+        )
+
+    def _fail(self, error: Exception, now: float) -> None:
+        self.errors += 1
+        self.error = f"{type(error).__name__}: {error}"
+        if self._failing:
+            return
+        self._failing = True
+        law = type(self.running).__name__
+        _LOGGER.error("the law of %s failed, and is asked again", self.path, exc_info=error)
+        self._emitter.emit(
+            LawFailed(
+                stack=self.stack,
+                policy=self.name,
+                at=now,
+                law=law,
+                parameter=self.handle.path,
+                error=self.error,
+            )
+        )
+
+    def _tell(self, change: Change, reason: str, metrics: Metrics) -> None:
+        self._emitter.emit(
+            LawAdjusted(
+                stack=self.stack,
+                policy=self.name,
+                at=metrics.at,
+                reason=reason,
+                law=type(self.policy).__name__,
+                parameter=change.path,
+                old=change.old,
+                new=change.new,
+                calls=metrics.calls,
+                seconds=metrics.seconds,
+                age=metrics.age,
+                success_rate=metrics.success_rate,
+                p99=metrics.p99,
+            )
+        )
+
+    def state(self, now: float) -> dict[str, Value]:
+        """Return what it steers, what it went by, and what the law has learned."""
+        metrics = self._metrics
+        state: dict[str, Value] = {
+            "parameter": self.handle.path,
+            "value": self.handle.get(),
+            "paused": self.paused,
+            "adjusted": self.adjusted,
+            "reason": self.reason,
+            "errors": self.errors,
+            "last_error": self.error,
+            "lost": self.lost,
+            "due_in": max(0.0, self.due - now),
+        }
+        if metrics is not None:
+            state |= {
+                "data_age": metrics.age + max(0.0, now - metrics.at),
+                "data_calls": metrics.calls,
+                "data_success_rate": metrics.success_rate,
+                "data_p99": metrics.p99,
+            }
+        return state | self.running.state() if isinstance(self.running, RunningLaw) else state
+
+
+def _nobody() -> None:
+    """Tell nobody of a change."""
