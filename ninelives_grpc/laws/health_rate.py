@@ -1,11 +1,16 @@
-"""Send a backend as much as its health bears: down at once, up again step by step."""
+"""Send a backend as much as it answers well: down at once, up again step by step.
+
+A rate of which a share is answered well is too high by the rest, whatever the backend can do: so
+the rate is taken times its health, and ends up where all of it is answered. Upwards nothing is
+known, and it is tried in steps that are added, as by AIMD (Chiu and Jain, 1989).
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ninelives_grpc.laws.health import score_of, share_of
-from ninelives_grpc.laws.law import RunningLaw, SizeLaw, between
+from ninelives_grpc.laws.health import score_of
+from ninelives_grpc.laws.law import RunningLaw, SizeLaw
 from ninelives_grpc.parameters import parameter, policy
 
 if TYPE_CHECKING:
@@ -15,19 +20,16 @@ if TYPE_CHECKING:
 
 @policy
 class HealthRateLaw(SizeLaw):
-    """Set a rate to the share of `full` that the health of the backend stands for.
+    """Lower a rate to the share that a backend answers well, and raise it again while it is well.
 
-    Health is the share of good answers, less by as much as they take too long. The rate falls as
-    far as health says, by at most half in one look, and rises by `recovery` a second and no higher
-    than health allows: the backend that caused the fall is the one that gets the calls.
+    Health is the share of good answers, less by as much as they take too long.
 
     Args:
         full: The value when all is well.
         least: Share of it that is let through whatever happens, to see whether it is better.
-        bad: Health at which only that is left.
-        good: Health from which on nothing is held back.
+        good: Health from which on the rate rises.
         latency: Seconds of `p99` that a healthy backend does not exceed; None does not look at it.
-        deepest: Share that is left by one fall at least.
+        deepest: Share that one fall leaves at least.
         recovery: Share of `full` by which it rises in a second.
     """
 
@@ -35,8 +37,9 @@ class HealthRateLaw(SizeLaw):
     least: float = parameter(
         default=0.05, low=0.001, high=1.0, unit="ratio", doc="Share let through in any case."
     )
-    bad: float = parameter(default=0.5, low=0.0, high=1.0, unit="ratio", doc="Health of ill.")
-    good: float = parameter(default=0.98, low=0.0, high=1.0, unit="ratio", doc="Health of well.")
+    good: float = parameter(
+        default=0.98, low=0.0, high=1.0, unit="ratio", doc="Health from which it rises."
+    )
     latency: float | None = parameter(
         default=None, low=1e-6, high=3600.0, unit="seconds", doc="p99 of a healthy backend."
     )
@@ -61,23 +64,24 @@ class RunningHealthRate(RunningLaw[HealthRateLaw]):
         self._at: float | None = None
 
     def calculate(self, metrics: Metrics, current: float) -> float | None:
-        """Fall to what health allows, or rise towards it."""
+        """Fall to what is answered well, or rise towards all."""
         settings, last, self._at = self.settings, self._at, metrics.at
         # Who let nothing through can not know, and has to try a little more.
         score = 1.0
         if metrics.answered:
             score = score_of(metrics.success_rate, metrics.p99, settings.latency)
         self._score = score
-        share = max(share_of(score, settings.bad, settings.good), settings.least)
-        goal = share * settings.full
-        self.reason = f"health is {score:.2f}, which allows {share:.0%} of {settings.full:g}"
-        if goal < current:
-            return max(goal, current * settings.deepest)
+        self.reason = f"health is {score:.2f}"
+        if score < settings.good:
+            kept = max(score, settings.deepest)
+            return max(current * kept, settings.least * settings.full)
+        if current >= settings.full:
+            return settings.full
         if not settings.is_used(metrics):
             return None
         seconds = metrics.seconds if last is None else metrics.at - last
         step = settings.recovery * settings.full * seconds
-        return between(current + step, current, goal)
+        return min(current + step, settings.full)
 
     def forget(self) -> None:
         """Forget the score, and when that was."""

@@ -68,7 +68,8 @@ class Law(Policy):
         stale_after: Intervals after which a reading with fewer calls, or none, is thrown away and
             the loop pauses.
         hold: Seconds for which a value stays that somebody else has set.
-        deadband: Changes that are a smaller share of the value than this are not made.
+        deadband: Changes that are a smaller share of the value than this are not made, unless the
+            law says the same again.
     """
 
     interval: float = parameter(

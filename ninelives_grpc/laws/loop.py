@@ -241,7 +241,9 @@ class FeedbackLoop(Live[Law]):
         exact = between(new, *self.bounds())
         wanted = round(exact) if spec.type is int else exact
         assert isinstance(value, int | float)
-        if wanted == value or abs(wanted - value) < settings.deadband * abs(value):
+        # What is said twice is meant, however little it is.
+        small = exact != self._exact and abs(wanted - value) < settings.deadband * abs(value)
+        if wanted == value or small:
             self._exact = exact
             return None
         reason = getattr(self.running, "reason", "")

@@ -35,7 +35,7 @@ class OpenTimeLaw(Law):
     share: float = parameter(
         default=0.5, low=0.01, high=10.0, unit="ratio", doc="Share of the usual time down."
     )
-    deviations: float = parameter(default=1.0, low=0.0, high=10.0, doc="Deviations to take off.")
+    deviations: float = parameter(default=0.5, low=0.0, high=10.0, doc="Deviations to take off.")
     weight: float = parameter(
         default=0.25, low=0.01, high=1.0, unit="ratio", doc="Weight of a recovery in the mean."
     )

@@ -44,6 +44,8 @@ class PidLaw(SizeLaw):
         proportional: How far the value goes with the measure, in the parameter's unit; negative
             where a greater value makes the measure less.
         integral: How far it goes in a second of error.
+        tolerance: Share of the setpoint by which the measure may be off for good: a whole number
+            can not always come nearer, and would go to and fro.
         derivative: How far it goes for a change of the measure that becomes faster by one setpoint
             a second.
     """
@@ -55,6 +57,9 @@ class PidLaw(SizeLaw):
     )
     integral: float = parameter(
         default=0.2, low=-1e9, high=1e9, unit="per second", doc="Gain on the error that lasts."
+    )
+    tolerance: float = parameter(
+        default=0.05, low=0.0, high=1.0, unit="ratio", doc="How far the measure may be off."
     )
     derivative: float = parameter(
         default=0.0, low=-1e9, high=1e9, unit="seconds", doc="Gain on the trend of the measure."
@@ -94,7 +99,8 @@ class RunningPid(RunningLaw[PidLaw]):
             if self._slope is not None:
                 moved -= settings.derivative * (slope - self._slope)
             self._slope = slope
-            moved += settings.integral * error * seconds
+            if abs(error) > settings.tolerance:
+                moved += settings.integral * error * seconds
         self._at, self._last, self._measure = metrics.at, found, settings.measure
         if moved > 0.0 and self.learns_from_calls and not settings.is_used(metrics):
             return None

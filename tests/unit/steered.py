@@ -1,5 +1,7 @@
 """A stack that a loop steers, and readings made up for laws."""
 
+import contextlib
+
 import grpc
 
 from ninelives_grpc import Bulkhead, FeedbackLoop, Registry, Stack
@@ -40,10 +42,8 @@ class Steered:
             self.clock.advance(takes)
             raise DOWN
 
-        try:
+        with contextlib.suppress(LocalError):
             self.stack.call(failing)
-        except LocalError:
-            pass
 
     def tick(self):
         """Go to when the loop is due, and ask it."""

@@ -1,5 +1,6 @@
 """A loop reads a stack, asks a law, and sets a parameter; on a clock of its own."""
 
+import contextlib
 import logging
 
 import pytest
@@ -62,10 +63,8 @@ def test_a_law_is_told_who_refused_how_full_gates_are_and_what_is_left_of_the_bu
     law = Says()
     world = Steered(law, Retry(max_attempts=2) + RateLimit(1.0, 5.0) + Bulkhead(4))
     for _ in range(12):
-        try:
+        with contextlib.suppress(Refused):
             world.stack.call(world.clock.now)
-        except Refused:
-            pass
 
     world.tick()
 
@@ -95,10 +94,8 @@ def test_what_is_refused_or_waits_is_all_in_use():
     law = Says()
     world = Steered(law, RateLimit(1.0, 10.0), "rate_limit/rate")
     for _ in range(20):
-        try:
+        with contextlib.suppress(Refused):
             world.stack.call(world.clock.now)
-        except Refused:
-            pass
 
     world.tick()
 
@@ -166,6 +163,14 @@ def test_a_change_too_small_is_not_made_and_not_forgotten():
         world.tick()
         assert world.handle.get() == expected
     assert world.handle.revision == 2
+
+
+def test_a_small_change_that_is_said_twice_is_made():
+    world = Steered(Says(1001.0, 1001.0), RateLimit(1000.0, 1000.0), "rate_limit/rate")
+    for expected in (1000.0, 1001.0):
+        world.calls()
+        world.tick()
+        assert world.handle.get() == expected
 
 
 def test_after_a_change_a_loop_only_looks_until_the_cooldown_is_over():
