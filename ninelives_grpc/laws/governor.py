@@ -74,6 +74,11 @@ class GovernorLaw(Law):
         default=1.0, low=0.01, high=3600.0, unit="seconds", doc="Time between two looks."
     )
 
+    @property
+    def needs_gauge(self) -> bool:
+        """Whether it goes by the loop's own gauge."""
+        return True
+
     def start(self) -> RunningGovernor:
         """Return the running law."""
         return RunningGovernor(self)

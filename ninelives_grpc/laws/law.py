@@ -99,6 +99,11 @@ class Law(Policy):
         default=0.01, low=0.0, high=1.0, unit="ratio", doc="Share of a change too small to make."
     )
 
+    @property
+    def needs_gauge(self) -> bool:
+        """Whether it goes by the loop's own gauge, and by nothing without one."""
+        return False
+
     def start(self) -> ControlLaw:
         """Return the running law."""
         raise NotImplementedError

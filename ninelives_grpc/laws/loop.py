@@ -77,7 +77,8 @@ class FeedbackLoop(Live[Law]):
         reason: What the last change came from, or "".
 
     Raises:
-        ConfigError: The parameter is no number, or a setting is outside its bounds.
+        ConfigError: The parameter is no number, a setting is outside its bounds, or the law needs
+            a gauge.
     """
 
     role = Role.LOOP
@@ -102,6 +103,9 @@ class FeedbackLoop(Live[Law]):
         declared = law if isinstance(law, Law) else CustomLaw(law=law)
         values: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         settings = replace(declared, **values) if values else declared
+        if settings.needs_gauge and gauge is None:
+            msg = f"{type(settings).__name__} goes by a gauge: give it one, gauge=function"
+            raise ConfigError(msg, path="FeedbackLoop.gauge")
         super().__init__(settings, handle.live.beside(name or settings.name))
         self.handle = handle
         self.gauge = gauge
@@ -266,9 +270,9 @@ class FeedbackLoop(Live[Law]):
         self._tell(change, reason, metrics)
         return change
 
-    def bounds(self) -> tuple[float, float]:
-        """Return the least and the greatest value that it may set now."""
-        settings, spec = self.policy, self.handle.spec
+    def bounds(self, settings: Law | None = None) -> tuple[float, float]:
+        """Return the least and the greatest value that it may set, now or with other settings."""
+        settings, spec = settings or self.policy, self.handle.spec
         lows = [low for low in (settings.low, spec.low) if low is not None]
         highs = [high for high in (settings.high, spec.high) if high is not None]
         low, high = max(lows, default=-math.inf), min(highs, default=math.inf)

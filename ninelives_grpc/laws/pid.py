@@ -65,6 +65,11 @@ class PidLaw(SizeLaw):
         default=0.0, low=-1e9, high=1e9, unit="seconds", doc="Gain on the trend of the measure."
     )
 
+    @property
+    def needs_gauge(self) -> bool:
+        """Whether it goes by the loop's own gauge."""
+        return self.measure is Measure.GAUGE
+
     def start(self) -> RunningPid:
         """Return the running law."""
         return RunningPid(self)

@@ -69,6 +69,11 @@ class PredictionLaw(SizeLaw):
         default=0.1, low=0.001, high=1.0, unit="ratio", doc="Weight of a forecast in its errors."
     )
 
+    @property
+    def needs_gauge(self) -> bool:
+        """Whether it goes by the loop's own gauge."""
+        return self.load is Measure.GAUGE
+
     def start(self) -> RunningPrediction:
         """Return the running law."""
         return RunningPrediction(self)

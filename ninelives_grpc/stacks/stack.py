@@ -13,6 +13,7 @@ from ninelives_grpc.clock import MONOTONIC, Clock
 from ninelives_grpc.environment import disabled
 from ninelives_grpc.errors import ConfigError, UnknownNameError
 from ninelives_grpc.events import Emitter
+from ninelives_grpc.laws.loop import FeedbackLoop
 from ninelives_grpc.lint import Finding, findings
 from ninelives_grpc.observer.recorder import Recorder
 from ninelives_grpc.registry import Registry, default_registry
@@ -168,6 +169,11 @@ class Stack(Nested):
         """The running policies by name, outermost first, and then the loops that steer them."""
         return self.compiler.policies
 
+    @property
+    def loops(self) -> list[FeedbackLoop]:
+        """The feedback loops that steer its policies; `Registry.add_loop` adds one."""
+        return [live for live in self.policies.values() if isinstance(live, FeedbackLoop)]
+
     def policy(self, name: str) -> Live[Any]:
         """Return a running policy.
 
@@ -233,7 +239,7 @@ class Stack(Nested):
             instead: Snapshots to look at in place of those that hold now, by `stack/policy`.
         """
         methods = self.recorder.methods(900.0, self.clock.now())
-        return findings(self.plan, methods, instead)
+        return findings(self.plan, methods, instead, self.loops)
 
     def describe(self) -> str:
         """Draw the composition as a tree."""

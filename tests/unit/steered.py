@@ -17,7 +17,8 @@ class Steered:
     """A stack on a clock of its own, a loop over one of its parameters, and what they tell."""
 
     def __init__(self, law, expression=None, parameter="bulkhead/max_concurrent", **options):
-        self.clock, self.sink, self.registry = VirtualClock(), MemorySink(), Registry()
+        self.clock, self.sink = VirtualClock(), MemorySink()
+        self.registry = options.pop("registry") if "registry" in options else Registry()
         self.stack = Stack(
             "s",
             Bulkhead(10) if expression is None else expression,
