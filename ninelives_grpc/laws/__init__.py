@@ -10,7 +10,7 @@ from ninelives_grpc.laws.bulkhead_size import BulkheadSizeLaw
 from ninelives_grpc.laws.governor import GovernorLaw
 from ninelives_grpc.laws.gradient import GradientLaw
 from ninelives_grpc.laws.health_rate import HealthRateLaw
-from ninelives_grpc.laws.law import ControlLaw, Law, RunningLaw
+from ninelives_grpc.laws.law import ControlLaw, CustomLaw, Law, RunningLaw
 from ninelives_grpc.laws.loop import FeedbackLoop
 from ninelives_grpc.laws.metrics import Level, Metrics
 from ninelives_grpc.laws.open_time import OpenTimeLaw
@@ -23,6 +23,7 @@ __all__ = [
     "BreakerThresholdLaw",
     "BulkheadSizeLaw",
     "ControlLaw",
+    "CustomLaw",
     "FeedbackLoop",
     "GovernorLaw",
     "GradientLaw",

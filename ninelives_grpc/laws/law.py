@@ -7,11 +7,11 @@ that keeps what it has learned. It reads no clock and does no I/O: time comes in
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.naming import snake_case
-from ninelives_grpc.parameters import parameter, policy
+from ninelives_grpc.parameters import option, parameter, policy
 from ninelives_grpc.policies.policy import Policy
 
 if TYPE_CHECKING:
@@ -146,6 +146,22 @@ class SizeLaw(Law):
         if metrics.used is None:
             return metrics.calls > 0
         return metrics.calls > 0 and metrics.used >= self.used_from
+
+
+@policy
+class CustomLaw(Law):
+    """Move a parameter by a law of the application.
+
+    Args:
+        law: What is asked.
+    """
+
+    law: Any = option()
+
+    def start(self) -> ControlLaw:
+        """Return the law itself."""
+        law: ControlLaw = self.law
+        return law
 
 
 L = TypeVar("L", bound=Law)

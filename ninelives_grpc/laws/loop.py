@@ -14,10 +14,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.errors import ConfigError, RevisionError
-from ninelives_grpc.events import LawAdjusted, LawFailed, LoopPaused, LoopResumed
-from ninelives_grpc.laws.law import HORIZONS, Law, RunningLaw, between
+from ninelives_grpc.laws import news
+from ninelives_grpc.laws.law import HORIZONS, CustomLaw, Law, RunningLaw, between
 from ninelives_grpc.laws.readings import Readings
-from ninelives_grpc.parameters import option, policy
 from ninelives_grpc.policies.policy import Live, Role
 
 if TYPE_CHECKING:
@@ -29,22 +28,6 @@ if TYPE_CHECKING:
     from ninelives_grpc.stacks.stack import Stack
 
 _LOGGER = logging.getLogger("ninelives_grpc")
-
-
-@policy
-class CustomLaw(Law):
-    """Move a parameter by a law of the application.
-
-    Args:
-        law: What is asked.
-    """
-
-    law: Any = option()
-
-    def start(self) -> ControlLaw:
-        """Return the law itself."""
-        law: ControlLaw = self.law
-        return law
 
 
 class FeedbackLoop(Live[Law]):
@@ -267,7 +250,7 @@ class FeedbackLoop(Live[Law]):
         self._applied, self._exact, self.reason = change.new, exact, reason
         self._rested = metrics.at + settings.cooldown
         self.adjusted += 1
-        self._tell(change, reason, metrics)
+        self._emitter.emit(news.adjusted(self, change, metrics))
         return change
 
     def bounds(self, settings: Law | None = None) -> tuple[float, float]:
@@ -298,33 +281,14 @@ class FeedbackLoop(Live[Law]):
         if not self.paused:
             self._paused_at = now
         self.paused = reason
-        self._emitter.emit(
-            LoopPaused(
-                stack=self.stack,
-                policy=self.name,
-                at=now,
-                reason=reason,
-                parameter=self.handle.path,
-                calls=metrics.calls,
-                age=metrics.age,
-            )
-        )
+        self._emitter.emit(news.paused(self, metrics))
 
     def _resume(self, now: float) -> None:
         if not self.paused:
             return
         reason, self.paused = self.paused, ""
         self._forget()
-        self._emitter.emit(
-            LoopResumed(
-                stack=self.stack,
-                policy=self.name,
-                at=now,
-                reason=reason,
-                parameter=self.handle.path,
-                paused=now - self._paused_at,
-            )
-        )
+        self._emitter.emit(news.resumed(self, reason, now - self._paused_at, now))
 
     def _fail(self, error: Exception, now: float) -> None:
         self.errors += 1
@@ -332,59 +296,12 @@ class FeedbackLoop(Live[Law]):
         if self._failing:
             return
         self._failing = True
-        law = type(self.running).__name__
         _LOGGER.error("the law of %s failed, and is asked again", self.path, exc_info=error)
-        self._emitter.emit(
-            LawFailed(
-                stack=self.stack,
-                policy=self.name,
-                at=now,
-                law=law,
-                parameter=self.handle.path,
-                error=self.error,
-            )
-        )
-
-    def _tell(self, change: Change, reason: str, metrics: Metrics) -> None:
-        self._emitter.emit(
-            LawAdjusted(
-                stack=self.stack,
-                policy=self.name,
-                at=metrics.at,
-                reason=reason,
-                law=type(self.policy).__name__,
-                parameter=change.path,
-                old=change.old,
-                new=change.new,
-                calls=metrics.calls,
-                seconds=metrics.seconds,
-                age=metrics.age,
-                success_rate=metrics.success_rate,
-                p99=metrics.p99,
-            )
-        )
+        self._emitter.emit(news.failed(self, now))
 
     def state(self, now: float) -> dict[str, Value]:
-        """Return what it steers, what it went by, and what the law has learned."""
-        metrics = self._metrics
-        state: dict[str, Value] = {
-            "parameter": self.handle.path,
-            "value": self.handle.get(),
-            "paused": self.paused,
-            "adjusted": self.adjusted,
-            "reason": self.reason,
-            "errors": self.errors,
-            "last_error": self.error,
-            "lost": self.lost,
-            "due_in": max(0.0, self.due - now),
-        }
-        if metrics is not None:
-            state |= {
-                "data_age": metrics.age + max(0.0, now - metrics.at),
-                "data_calls": metrics.calls,
-                "data_success_rate": metrics.success_rate,
-                "data_p99": metrics.p99,
-            }
+        """Return what it moves, what it goes by, and what the law has learned."""
+        state = news.state_of(self, self._metrics, now)
         return state | self.running.state() if isinstance(self.running, RunningLaw) else state
 
 

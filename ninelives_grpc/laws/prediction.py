@@ -108,14 +108,15 @@ class RunningPrediction(RunningLaw[PredictionLaw]):
         longest = settings.latency
         if longest is not None and latency is not None and latency > longest:
             self.reason = (
-                f"half of the calls will take {latency:.3g} s in {settings.horizon:g} s, more than "
-                f"{longest:.3g} s"
+                f"half of the calls will take {latency:.3g} s{_give_or_take(self.latency)} in "
+                f"{settings.horizon:g} s, more than {longest:.3g} s"
             )
             return current * between(longest / latency, settings.cut, 1.0)
         if load is None:
             return None
         needed = settings.headroom * load
-        self.reason = f"{settings.load} will be {load:.3g} in {settings.horizon:g} s"
+        off = _give_or_take(self.load)
+        self.reason = f"{settings.load} will be {load:.3g}{off} in {settings.horizon:g} s"
         if needed < current:
             return current + settings.release * (needed - current)
         return needed if settings.is_used(metrics) else None
@@ -150,3 +151,9 @@ class RunningPrediction(RunningLaw[PredictionLaw]):
                 f"{name}_naive_error": series.naive_error,
             }
         return state
+
+
+def _give_or_take(series: Holt) -> str:
+    """Say how far forecasts were off so far, once that is known."""
+    off = series.mean_error
+    return "" if off is None else f", give or take {off:.2g},"

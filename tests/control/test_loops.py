@@ -1,4 +1,4 @@
-"""A feedback loop is read and tuned as any policy is, by every transport, with nothing of its own."""
+"""A feedback loop is read and tuned as any policy is, by every transport, with nothing added."""
 
 import grpc
 import pytest

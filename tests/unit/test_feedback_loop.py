@@ -104,7 +104,7 @@ def test_what_is_refused_or_waits_is_all_in_use():
 
 def test_a_law_can_be_told_of_a_longer_window():
     law = Says()
-    world = Steered(laws.loop.CustomLaw(law=law, window="minute"))
+    world = Steered(laws.CustomLaw(law=law, window="minute"))
     world.calls(20)
     world.tick()
     world.calls(20)
@@ -185,7 +185,7 @@ def test_after_a_change_a_loop_only_looks_until_the_cooldown_is_over():
 
 def test_what_somebody_else_has_set_stays_for_a_while_and_is_gone_on_from():
     law = Says(12.0, 50.0)
-    world = Steered(laws.loop.CustomLaw(law=law, hold=1.5))
+    world = Steered(laws.CustomLaw(law=law, hold=1.5))
     world.calls()
     world.tick()
     world.handle.set(30, by="ann")
