@@ -49,6 +49,8 @@ class FeedbackLoop(Live[Law]):
         bounds: Least and greatest value that it may set; by default the law's.
         name: Its address within the stack; by default that of the law.
         gauge: What else is read at each look, for laws that go by it. It must not block.
+        source: The stack whose calls it goes by; by default that of the parameter, which knows
+            nothing of calls that come to it through a stack around it.
 
     Attributes:
         handle: The parameter.
@@ -76,6 +78,7 @@ class FeedbackLoop(Live[Law]):
         bounds: tuple[float | None, float | None] | None = None,
         name: str = "",
         gauge: Callable[[], float] | None = None,
+        source: Stack | None = None,
     ) -> None:
         """Begin when a registry takes it in."""
         if handle.spec.type not in {int, float}:
@@ -92,6 +95,7 @@ class FeedbackLoop(Live[Law]):
         super().__init__(settings, handle.live.beside(name or settings.name))
         self.handle = handle
         self.gauge = gauge
+        self._source = source
         self.running: ControlLaw = settings.start()
         self.changed: Callable[[], None] = _nobody
         self.due = 0.0
@@ -119,7 +123,7 @@ class FeedbackLoop(Live[Law]):
         now = stack.clock.now()
         self.name = name
         self._count = self._emitter.counter_of(name)
-        self._readings = Readings(stack, self.handle.live, self.gauge, now)
+        self._readings = Readings(self._source or stack, self.handle.live, self.gauge, now)
         self._applied = self.handle.get()
         self._exact = float(self._applied or 0.0)
         self._asked = None

@@ -96,6 +96,12 @@ class Metrics:
         ran = self.calls - self.traffic.refusals
         return ran * (self.mean or 0.0) / self.traffic.seconds
 
+    @property
+    def offered(self) -> float:
+        """Calls that would have run at once, had none been refused."""
+        ran = self.calls - self.traffic.refusals
+        return self.concurrency * self.calls / ran if ran else 0.0
+
     def __str__(self) -> str:
         """Say in short what it is about, for the reason of a change."""
         p99 = "" if self.p99 is None else f", p99 {self.p99:.3g} s"

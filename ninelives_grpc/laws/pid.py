@@ -29,6 +29,9 @@ class Measure(StrEnum):
     ERROR_RATE = "error_rate"
     CALLS_PER_SECOND = "calls_per_second"
     CONCURRENCY = "concurrency"
+    """Calls that run at once, on average."""
+    OFFERED = "offered"
+    """Calls that would run at once, were none refused."""
     GAUGE = "gauge"
     """What the loop's own gauge says."""
 
@@ -40,7 +43,7 @@ class PidLaw(SizeLaw):
     Args:
         setpoint: Where the measure is to be.
         measure: What is held: `p50`, `p99` (default), `mean`, `error_rate`, `calls_per_second`,
-            `concurrency`, or the loop's own `gauge`.
+            `concurrency`, `offered`, or the loop's own `gauge`.
         proportional: How far the value goes with the measure, in the parameter's unit; negative
             where a greater value makes the measure less.
         integral: How far it goes in a second of error.
@@ -128,6 +131,7 @@ _MEASURES: Mapping[Measure, Callable[[Metrics], float | None]] = {
     Measure.ERROR_RATE: lambda metrics: 1.0 - metrics.success_rate,
     Measure.CALLS_PER_SECOND: lambda metrics: metrics.calls_per_second,
     Measure.CONCURRENCY: lambda metrics: metrics.concurrency,
+    Measure.OFFERED: lambda metrics: metrics.offered,
     Measure.GAUGE: lambda metrics: metrics.gauge,
 }
 

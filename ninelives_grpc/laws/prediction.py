@@ -1,6 +1,6 @@
 """Act on where load and latency are heading, before they get there.
 
-The calls that run at once and what half of the calls take are foretold by `Holt`, a horizon ahead.
+The calls that would run at once, and what half of the calls take, are foretold by `Holt`.
 What is needed then is made now; and if calls would then take too long, less is let in now.
 """
 
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 class PredictionLaw(SizeLaw):
     """Size a limit for the load that is foretold, and cut it if calls will take too long by then.
 
-    The value is `headroom` times the load that is foretold: the calls that run at once for a
-    bulkhead, or with `load="calls_per_second"` for a rate. It grows at once and shrinks by
-    `release`. While latency is foretold to be above `latency`, it is cut in proportion instead.
+    The value is `headroom` times the load that is foretold: the calls that would run at once for a
+    bulkhead, or with `load="calls_per_second"` those that come, for a rate. It grows at once and
+    shrinks by `release`. While latency is foretold to be above `latency`, it is cut in proportion
+    instead.
 
     Args:
         horizon: Seconds to look ahead: as long as it takes until more, or less, has an effect.
-        load: What is foretold of load: `concurrency` (default), `calls_per_second`, or the loop's
-            own `gauge`.
+        load: What is foretold of load: `offered` (default), `concurrency`, `calls_per_second`, or
+            the loop's own `gauge`.
         headroom: Value for each unit of the load that is foretold.
         latency: Seconds that half of the calls may take; None does not look at it.
         cut: What is left by one cut at least.
@@ -43,7 +44,7 @@ class PredictionLaw(SizeLaw):
     horizon: float = parameter(
         default=10.0, low=0.01, high=3600.0, unit="seconds", doc="Time to look ahead."
     )
-    load: Measure = parameter(default=Measure.CONCURRENCY, doc="What is foretold of load.")
+    load: Measure = parameter(default=Measure.OFFERED, doc="What is foretold of load.")
     headroom: float = parameter(
         default=2.0, low=0.01, high=1000.0, unit="ratio", doc="Value for a unit of load."
     )

@@ -25,9 +25,12 @@ class Concurrent:
         """Return what is seen with a limit."""
         ran = min(limit, self.demand)
         latency = self.base * max(1.0, ran / self.knee)
+        calls, demand = max(10, round(ran / latency)), min(self.demand, ran * 10.0)
+        refusals = round(calls * (demand - ran) / ran)
         return reading(
             at=at,
-            calls=max(10, round(ran / latency)),
+            calls=calls + refusals,
+            refusals=refusals,
             p50=latency,
             p99=latency * 2.0,
             mean=latency,

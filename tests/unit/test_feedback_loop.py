@@ -423,6 +423,23 @@ def test_a_removed_loop_is_gone_and_the_value_stays():
     assert world.handle.get() == 12
 
 
+def test_a_loop_in_a_nested_stack_goes_by_the_calls_of_the_one_around_it():
+    law = Says(12.0)
+    world = Steered(Says())
+    outer = Stack("outer", world.stack + Timeout(1.0), registry=world.registry, clock=world.clock)
+    world.registry.remove_loop(world.loop)
+    loop = FeedbackLoop(law, world.handle, source=outer)
+    world.registry.add_loop(loop, start=False)
+    for _ in range(20):
+        outer.call(world.clock.now)
+    world.clock.advance(5.0)
+
+    loop.tick(world.clock.now())
+
+    assert world.handle.get() == 12
+    assert law.asked[0][0].calls == 20
+
+
 def test_loops_go_with_their_stack():
     world = Steered(Says())
     other = Stack("other", Bulkhead(3), registry=world.registry)

@@ -6,6 +6,7 @@ import pytest
 
 from ninelives_grpc import Bulkhead, CircuitBreaker, ConfigError, RateLimit, Refused, Retry, laws
 from ninelives_grpc.laws.holt import Holt
+from tests.property.plants import Concurrent, looped, values_of
 from tests.unit.steered import Steered, reading
 
 
@@ -308,6 +309,27 @@ def test_a_size_grows_before_the_load_has_come():
 
     # 14 run at once by the last reading, and one more each second.
     assert said[-1] == pytest.approx(24.0)
+
+
+def ramp(law):
+    """Return in how many looks of a growing load a size was too small, after the first few."""
+    plant = Concurrent(knee=1e6, demand=10.0)
+    world = looped(law, plant, 20)
+    values_of(world, 10)
+    short = 0
+    for look in range(60):
+        plant.demand = 10.0 + 3.0 * look
+        short += look > 10 and world.handle.get() < plant.demand
+        world.tick()
+    return short
+
+
+def test_a_size_by_the_trend_is_there_when_the_load_comes_and_one_without_is_late():
+    ahead = laws.PredictionLaw(headroom=1.0, horizon=3.0, damping=1.0)
+    late = laws.PredictionLaw(headroom=1.0, horizon=3.0, trend=0.0)
+
+    assert ramp(ahead) == 0
+    assert ramp(late) > 40
 
 
 def test_a_size_is_cut_before_calls_take_too_long():
