@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ninelives_grpc.laws.law import ControlLaw
     from ninelives_grpc.laws.metrics import Metrics
-    from ninelives_grpc.parameters import Adaptive, Change, Value
+    from ninelives_grpc.parameters import Adaptive, Change, Spec, Value
     from ninelives_grpc.stacks.stack import Stack
 
 _LOGGER = logging.getLogger("ninelives_grpc")
@@ -93,6 +93,9 @@ class FeedbackLoop(Live[Law]):
             msg = f"{type(settings).__name__} goes by a gauge: give it one, gauge=function"
             raise ConfigError(msg, path="FeedbackLoop.gauge")
         super().__init__(settings, handle.live.beside(name or settings.name))
+        problem = _out_of_reach(settings, handle.spec)
+        if problem:
+            raise ConfigError(problem, path=handle.path)
         self.handle = handle
         self.gauge = gauge
         self._source = source
@@ -108,12 +111,13 @@ class FeedbackLoop(Live[Law]):
         self._asked: float | None = None
         self._failing = self._resting = False
         self._paused_at = self._rested = self._held = -math.inf
-        self._ticking = threading.Lock()
+        # Reentrant, as a sink may remove the loop from inside a look.
+        self._ticking = threading.RLock()
 
     def start_afresh(self) -> None:
         """Let nobody be at work."""
         super().start_afresh()
-        self._ticking = threading.Lock()
+        self._ticking = threading.RLock()
 
     def begin(self, stack: Stack, name: str) -> None:
         """Take a place in the stack of the parameter, and look at what happens there from now on.
@@ -130,10 +134,11 @@ class FeedbackLoop(Live[Law]):
         self.due = now + self.policy.interval
 
     def end(self) -> None:
-        """Look at nothing any more."""
-        if self._readings is not None:
-            self._readings.close()
-            self._readings = None
+        """Look at nothing any more, and set nothing once this has returned."""
+        with self._ticking:
+            if self._readings is not None:
+                self._readings.close()
+                self._readings = None
 
     @property
     def now(self) -> float:
@@ -160,7 +165,10 @@ class FeedbackLoop(Live[Law]):
             return None
         try:
             self.due = now + self.policy.interval
-            return None if self._readings is None else self._tick(self._readings, now)
+            errors = self.errors
+            change = None if self._readings is None else self._tick(self._readings, now)
+            self._failing = self.errors > errors
+            return change
         finally:
             self._ticking.release()
 
@@ -224,7 +232,6 @@ class FeedbackLoop(Live[Law]):
         except Exception as error:  # noqa: BLE001 - a law of the application
             self._fail(error, now)
             return None
-        self._failing = False
         return new
 
     def _set(self, new: float, value: Value, revision: int, metrics: Metrics) -> Change | None:
@@ -259,13 +266,7 @@ class FeedbackLoop(Live[Law]):
 
     def bounds(self, settings: Law | None = None) -> tuple[float, float]:
         """Return the least and the greatest value that it may set, now or with other settings."""
-        settings, spec = settings or self.policy, self.handle.spec
-        lows = [low for low in (settings.low, spec.low) if low is not None]
-        highs = [high for high in (settings.high, spec.high) if high is not None]
-        low, high = max(lows, default=-math.inf), min(highs, default=math.inf)
-        if spec.type is int:
-            low, high = math.ceil(low), math.floor(high)
-        return low, max(low, high)
+        return _reach(settings or self.policy, self.handle.spec)
 
     def _rest(self, readings: Readings, value: Value, now: float) -> None:
         """Do nothing, as it is not enabled."""
@@ -307,6 +308,28 @@ class FeedbackLoop(Live[Law]):
         """Return what it moves, what it goes by, and what the law has learned."""
         state = news.state_of(self, self._metrics, now)
         return state | self.running.state() if isinstance(self.running, RunningLaw) else state
+
+
+def _reach(settings: Law, spec: Spec) -> tuple[float, float]:
+    """Return the bounds of a loop, within those of its parameter."""
+    least = -math.inf if spec.low is None else spec.low
+    most = math.inf if spec.high is None else spec.high
+    low = least if settings.low is None else between(settings.low, least, most)
+    high = most if settings.high is None else between(settings.high, low, most)
+    if spec.type is int and math.isfinite(low) and math.isfinite(high):
+        low = math.ceil(low)
+        high = max(low, math.floor(high))
+    return low, high
+
+
+def _out_of_reach(settings: Law, spec: Spec) -> str:
+    """Say when a loop may set nothing that its parameter can be."""
+    low, high = settings.low, settings.high
+    if (low is not None and spec.high is not None and low > spec.high) or (
+        high is not None and spec.low is not None and high < spec.low
+    ):
+        return f"must be {spec.bounds()}, and the loop sets it to nothing of that"
+    return ""
 
 
 def _nobody() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import threading
 
 import pytest
 
@@ -18,6 +19,7 @@ from ninelives_grpc import (
     UnknownNameError,
     laws,
 )
+from ninelives_grpc.testing import MemorySink
 from tests.unit.steered import Says, Steered
 
 
@@ -396,6 +398,78 @@ def test_bounds_have_an_order():
 
     with pytest.raises(ConfigError, match="low 5 must not be greater than high 4"):
         FeedbackLoop(laws.AimdLaw(), world.handle, bounds=(5, 4))
+
+
+@pytest.mark.parametrize("bounds", [(2e6, None), (None, 0.5)])
+def test_bounds_overlap_with_those_of_the_parameter(bounds):
+    with pytest.raises(ConfigError, match=r"a whole number from 1 to 1e.06 calls, and the loop"):
+        Steered(laws.AimdLaw(), bounds=bounds)
+
+
+def test_bounds_that_are_moved_out_of_those_of_the_parameter_end_at_them():
+    world = Steered(Says(5.0), name="tuner")
+    world.stack.parameters["tuner/low"].set(2e6)
+    world.calls()
+
+    world.tick()
+
+    assert world.handle.get() == 1_000_000
+
+
+def test_a_value_that_can_not_be_set_is_logged_once_in_a_row(caplog):
+    world = Steered(Says(*[9.0] * 3), CircuitBreaker(), "circuit_breaker/open_duration")
+    for _ in range(3):
+        world.calls()
+        world.tick()
+
+    assert len(caplog.records) == 1
+    assert world.state["errors"] == 3
+
+
+def test_nothing_is_set_any_more_once_a_loop_has_been_removed():
+    asked, go_on = threading.Event(), threading.Event()
+
+    class Slow:
+        def calculate(self, metrics, current):
+            asked.set()
+            go_on.wait(10)
+            return 12.0
+
+    world = Steered(Slow())
+    world.calls()
+    looking = threading.Thread(target=world.tick)
+    looking.start()
+    asked.wait(10)
+    values = []
+
+    def remove():
+        world.registry.remove_loop(world.loop)
+        values.append(world.handle.get())
+
+    removing = threading.Thread(target=remove)
+    removing.start()
+    go_on.set()
+    removing.join(10)
+    looking.join(10)
+
+    # The look under way has come to its end first.
+    assert values == [12]
+
+
+def test_a_sink_may_remove_the_loop_from_inside_a_look():
+    class Removes(MemorySink):
+        def take(self, kind, fields):
+            if kind.__name__ == "LawAdjusted":
+                world.registry.remove_loop(world.loop)
+
+    world = Steered(Says(12.0, 14.0))
+    world.stack.attach(Removes())
+    world.calls()
+
+    world.tick()
+
+    assert world.registry.loops == ()
+    assert world.handle.get() == 12
 
 
 def test_a_law_does_not_stand_in_an_expression(registry):
