@@ -28,12 +28,15 @@ from ninelives_grpc.policies.budget import (
 from ninelives_grpc.policies.bulkhead import Bulkhead
 from ninelives_grpc.policies.circuit_breaker import CircuitBreaker
 from ninelives_grpc.policies.concurrency_limit import ConcurrencyLimit
+from ninelives_grpc.policies.early_drop import EarlyDrop
 from ninelives_grpc.policies.fault import Fault
 from ninelives_grpc.policies.hedge import Hedge
+from ninelives_grpc.policies.load_shed import LoadShed
 from ninelives_grpc.policies.rate_limit import RateLimit
 from ninelives_grpc.policies.respond import Respond
 from ninelives_grpc.policies.retry import Retry
 from ninelives_grpc.policies.target import Target
+from ninelives_grpc.policies.throttle import Throttle
 from ninelives_grpc.policies.timeout import Timeout
 from ninelives_grpc.priority import Priority
 from ninelives_grpc.protection import client_interceptors, server_interceptor, wrap_channel
@@ -50,12 +53,14 @@ __all__ = [
     "ConcurrencyBudget",
     "ConcurrencyLimit",
     "ConfigError",
+    "EarlyDrop",
     "Fallback",
     "Fault",
     "FeedbackLoop",
     "Finding",
     "Hedge",
     "Kind",
+    "LoadShed",
     "Method",
     "NinelivesError",
     "Observer",
@@ -72,6 +77,7 @@ __all__ = [
     "Routes",
     "Stack",
     "Target",
+    "Throttle",
     "ThrottleBudget",
     "TimedOut",
     "Timeout",

@@ -16,6 +16,9 @@ from ninelives_grpc.laws.breaker_threshold import BreakerThresholdLaw
 from ninelives_grpc.policies.budget import ConcurrencyBudget, RetryBudget, WindowBudget
 from ninelives_grpc.policies.bulkhead import Bulkhead, Order
 from ninelives_grpc.policies.circuit_breaker import CircuitBreaker, Mode
+from ninelives_grpc.policies.early_drop import EarlyDrop
+from ninelives_grpc.policies.gate import Gate
+from ninelives_grpc.policies.load_shed import LoadShed
 from ninelives_grpc.policies.policy import Role
 from ninelives_grpc.policies.rate_limit import RateLimit
 from ninelives_grpc.policies.retry import Retry
@@ -242,6 +245,34 @@ def rank_without_queue(way: Way) -> Iterator[Finding]:
         yield Finding(rule="rank-without-queue", path=live.path, message=message, fix=fix)
 
 
+def early_drop_without_limit(way: Way) -> Iterator[Finding]:
+    """Find early drops with nothing behind them that would hold."""
+    for index, live in enumerate(way):
+        policy = live.policy
+        if not isinstance(policy, EarlyDrop) or policy.of or policy.gauge is not None:
+            continue
+        behind = [gate for gate in way[index + 1 :] if isinstance(gate, Gate)]
+        if all(isinstance(gate.policy, EarlyDrop) or gate.fill() is None for gate in behind):
+            yield Finding(
+                rule="early-drop-without-limit",
+                path=live.path,
+                message="there is no limit behind it whose fill it could go by, so it does nothing",
+                fix="put it in front of a Bulkhead or a ConcurrencyLimit, or give it a gauge",
+            )
+
+
+def load_shed_without_source(way: Way) -> Iterator[Finding]:
+    """Find load sheds that are told nothing."""
+    for live in way:
+        if isinstance(live.policy, LoadShed) and not (live.policy.sources or live.policy.sensors):
+            yield Finding(
+                rule="load-shed-without-source",
+                path=live.path,
+                message="it has neither sources nor sensors, so it never refuses a call",
+                fix='name a source, such as sources=["memory"]',
+            )
+
+
 RULES: tuple[Callable[[Way], Iterator[Finding]], ...] = (
     attempts_outlast_deadline,
     breaker_outside_retry,
@@ -250,6 +281,8 @@ RULES: tuple[Callable[[Way], Iterator[Finding]], ...] = (
     retries_without_budget,
     idle_outlasts_limit,
     rank_without_queue,
+    early_drop_without_limit,
+    load_shed_without_source,
 )
 """What is looked for on each way by its policies alone."""
 

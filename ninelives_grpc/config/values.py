@@ -20,10 +20,13 @@ from ninelives_grpc.policies.budget import (
 from ninelives_grpc.policies.bulkhead import Bulkhead
 from ninelives_grpc.policies.circuit_breaker import CircuitBreaker
 from ninelives_grpc.policies.concurrency_limit import ConcurrencyLimit
+from ninelives_grpc.policies.early_drop import EarlyDrop
 from ninelives_grpc.policies.fault import Fault
 from ninelives_grpc.policies.hedge import Hedge
+from ninelives_grpc.policies.load_shed import LoadShed
 from ninelives_grpc.policies.rate_limit import RateLimit
 from ninelives_grpc.policies.retry import Retry
+from ninelives_grpc.policies.throttle import Throttle
 from ninelives_grpc.policies.timeout import Timeout
 
 if TYPE_CHECKING:
@@ -39,10 +42,13 @@ KINDS: Mapping[str, type[Policy]] = {
         Bulkhead,
         CircuitBreaker,
         ConcurrencyLimit,
+        EarlyDrop,
         Fault,
         Hedge,
+        LoadShed,
         RateLimit,
         Retry,
+        Throttle,
         Timeout,
     )
 }

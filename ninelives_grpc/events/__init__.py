@@ -41,6 +41,16 @@ from ninelives_grpc.events.gates import (
     TimeoutRefused,
 )
 from ninelives_grpc.events.laws import LawAdjusted, LawFailed, LoopPaused, LoopResumed
+from ninelives_grpc.events.shares import (
+    EarlyDropRefused,
+    LoadShedDegraded,
+    LoadShedRecovered,
+    LoadShedRecovering,
+    LoadShedRefused,
+    ThrottleEnded,
+    ThrottleRefused,
+    ThrottleStarted,
+)
 
 __all__ = [
     "KINDS",
@@ -53,6 +63,7 @@ __all__ = [
     "CircuitRefused",
     "CircuitReset",
     "ConcurrencyLimitRefused",
+    "EarlyDropRefused",
     "Emitter",
     "Event",
     "FallbackSkipped",
@@ -64,6 +75,10 @@ __all__ = [
     "LawAdjusted",
     "LawFailed",
     "LimitChanged",
+    "LoadShedDegraded",
+    "LoadShedRecovered",
+    "LoadShedRecovering",
+    "LoadShedRefused",
     "LoopPaused",
     "LoopResumed",
     "ParameterChanged",
@@ -79,6 +94,9 @@ __all__ = [
     "RetryAttempt",
     "RetryExhausted",
     "Severity",
+    "ThrottleEnded",
+    "ThrottleRefused",
+    "ThrottleStarted",
     "TimeoutOccurred",
     "TimeoutRefused",
 ]

@@ -87,7 +87,7 @@ class CircuitBreaker(Policy):
         probe_lease: Seconds after which a probe that has not reported back counts as failed.
         mode: `auto`, or one of the overrides `open`, `closed`, `disabled`, `metrics_only`.
         max_keys: Circuits to remember; the longest unused is forgotten.
-        scope: One circuit for the `stack` (default), or one for each `method`, `peer`,
+        scope: One circuit for the `stack` (default), or one for each `method`, `target`, `peer`,
             `metadata:NAME` or value of a function of the call.
         window: `count` or `time`.
         classify: Own view of an outcome: a function that returns its `Kind`, or None to leave it.

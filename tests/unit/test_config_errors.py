@@ -145,7 +145,7 @@ MISTAKES = {
     "setting option": (
         stack(expression="circuit_breaker", circuit_breaker={"scope": 3}),
         (
-            "f: stacks.s.circuit_breaker: scope must be stack, method, peer, metadata:NAME,"
+            "f: stacks.s.circuit_breaker: scope must be stack, method, target, peer, metadata:NAME,"
             " or a function of the call, not 3"
         ),
     ),

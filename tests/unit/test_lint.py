@@ -6,7 +6,10 @@ from ninelives_grpc import (
     Bulkhead,
     CircuitBreaker,
     ConcurrencyBudget,
+    ConcurrencyLimit,
+    EarlyDrop,
     Hedge,
+    LoadShed,
     RateLimit,
     Respond,
     Retry,
@@ -64,6 +67,18 @@ AT_FAULT = {
         lambda: Bulkhead(4, max_queue=8, max_wait=1.0, fair_by="peer"),
         [("rank-without-queue", "s/bulkhead")],
     ),
+    "an early drop with nothing behind it": (
+        lambda: Bulkhead(4) + EarlyDrop() + Timeout(1.0) + RateLimit(10.0),
+        [("early-drop-without-limit", "s/early_drop")],
+    ),
+    "an early drop with a limit behind one side only": (
+        lambda: EarlyDrop() + (Bulkhead(4) | Timeout(1.0)),
+        [("early-drop-without-limit", "s/early_drop")],
+    ),
+    "a load shed that is told nothing": (
+        lambda: LoadShed(sources=[]) + Bulkhead(4),
+        [("load-shed-without-source", "s/load_shed")],
+    ),
     "free retries": (lambda: Retry(budget=FREE), [("retries-without-budget", "s/retry")]),
     "as many retries as calls": (
         lambda: Retry(3, budget=WindowBudget(ratio=2.0)),
@@ -93,6 +108,11 @@ AT_FAULT = {
 }
 SOUND = {
     "a shorter silence": lambda: Timeout(60.0, idle=5.0) + Retry() + Timeout(10.0),
+    "an early drop before a bulkhead": lambda: EarlyDrop() + Timeout(1.0) + Bulkhead(4),
+    "an early drop before a limit": lambda: EarlyDrop() + (ConcurrencyLimit() | Bulkhead(4)),
+    "an early drop with a gauge": lambda: EarlyDrop(gauge=float),
+    "an early drop of a policy that it names": lambda: Bulkhead(4) + EarlyDrop(of="bulkhead"),
+    "a load shed with its source": lambda: LoadShed() + Bulkhead(4),
     "an order with a queue": lambda: Bulkhead(
         4, max_queue=8, max_wait=1.0, order="priority", fair_by="peer"
     ),

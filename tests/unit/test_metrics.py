@@ -2,7 +2,20 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from ninelives_grpc import Bulkhead, CircuitBreaker, ConcurrencyLimit, Registry, Retry, Stack, laws
+from ninelives_grpc import (
+    Bulkhead,
+    Call,
+    CircuitBreaker,
+    ConcurrencyLimit,
+    EarlyDrop,
+    LoadShed,
+    Method,
+    Registry,
+    Retry,
+    Stack,
+    Throttle,
+    laws,
+)
 from ninelives_grpc.sinks import NonBlockingSink
 from tests.unit.backend import Backend, StatusError
 from tests.unit.steered import Steered
@@ -102,6 +115,24 @@ def test_a_limit_that_moves_is_published(registry, reader, clock):
 
     assert found == [1]
     assert values(reader, "ninelives.concurrency_limit.limit") == [7]
+
+
+def test_the_shares_that_are_let_through_are_published(registry, reader, clock):
+    policies = Throttle() + LoadShed(sources=[]) + EarlyDrop() + Bulkhead(4)
+    stack = Stack("sharing", policies, registry=registry, clock=clock)
+    stack.policy("load_shed").feel({"memory": 0.8}, 0.0)
+    stack.policy("bulkhead").admit(Call(Method("a/B"), 0.0), 0.0, None)
+
+    assert values(reader, "ninelives.load_shed.pressure") == [0.8]
+    assert values(reader, "ninelives.load_shed.share") == [0.5]
+    assert values(reader, "ninelives.early_drop.fill") == [0.25]
+    assert values(reader, "ninelives.throttle.fraction") == [1.0]
+
+
+def test_what_has_no_figure_is_left_out(registry, reader):
+    Stack("unlimited", EarlyDrop(), registry=registry)
+
+    assert values(reader, "ninelives.early_drop.fill") == []
 
 
 def test_events_are_counted_and_good_calls_among_them(stack, reader, clock):
