@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.idempotency import marked_idempotent
+from ninelives_grpc.laws.breaker_threshold import BreakerThresholdLaw
 from ninelives_grpc.policies.admission_queue import AdmissionQueue
 from ninelives_grpc.policies.budget import ConcurrencyBudget, RetryBudget, WindowBudget
 from ninelives_grpc.policies.bulkhead import Bulkhead, Order
@@ -27,8 +28,9 @@ from ninelives_grpc.policies.timeout import Timeout
 from ninelives_grpc.stacks.leaves import FallbackLeaf, RespondLeaf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
+    from ninelives_grpc.laws.loop import FeedbackLoop
     from ninelives_grpc.policies.budget import BudgetFlow
     from ninelives_grpc.policies.policy import Live, Policy
     from ninelives_grpc.stacks.plan import Plan
@@ -59,7 +61,10 @@ class Finding:
 
 
 def findings(
-    plan: Plan, methods: Collection[str] = (), instead: Mapping[str, Policy] | None = None
+    plan: Plan,
+    methods: Collection[str] = (),
+    instead: Mapping[str, Policy] | None = None,
+    loops: Iterable[FeedbackLoop] = (),
 ) -> list[Finding]:
     """Return what is found on all ways through a plan, each once.
 
@@ -67,6 +72,7 @@ def findings(
         plan: The plan of a stack.
         methods: What was called lately.
         instead: Snapshots to look at in place of those that hold now, by `stack/policy`.
+        loops: The loops that steer its policies.
     """
     found: dict[Finding, None] = {}
     as_if = _AsIf(instead or {})
@@ -76,6 +82,8 @@ def findings(
             found |= dict.fromkeys(rule(way))
         found |= dict.fromkeys(hedge_not_idempotent(way, methods))
     found |= dict.fromkeys(_fallbacks(plan, as_if))
+    for loop in loops:
+        found |= dict.fromkeys(_loops(loop, as_if))
     return list(found)
 
 
@@ -350,6 +358,29 @@ def _fallbacks(plan: Plan, as_if: _AsIf) -> Iterator[Finding]:
             path=path,
             message=f"{leaf._budget.path} never pays, so that a side with attempts is never asked",
             fix=f"give {leaf._budget.path} a capacity, and a threshold below 1",
+        )
+
+
+def _loops(loop: FeedbackLoop, as_if: _AsIf) -> Iterator[Finding]:
+    """Find loops that make errors of errors, and values that a loop will not keep."""
+    settings, handle = as_if(loop).policy, loop.handle
+    if not settings.enabled:
+        return
+    if isinstance(settings, BreakerThresholdLaw):
+        yield Finding(
+            rule="loop-feeds-back",
+            path=loop.path,
+            message="errors lower the threshold of the breaker, and an open breaker makes errors",
+            fix=f"set {loop.path}/enabled to false, and let an OpenTimeLaw move open_duration",
+        )
+    value = getattr(as_if(handle.live).policy, handle.spec.name)
+    low, high = loop.bounds(settings)
+    if value is not None and not low <= value <= high:
+        yield Finding(
+            rule="loop-out-of-bounds",
+            path=loop.path,
+            message=f"{handle.path} is {value:g}, and the loop moves it from {low:g} to {high:g}",
+            fix=f"set the value within that, or {loop.path}/low and {loop.path}/high around it",
         )
 
 

@@ -43,6 +43,7 @@ from ninelives_grpc.events.gates import (
     TimeoutOccurred,
     TimeoutRefused,
 )
+from ninelives_grpc.events.laws import LawAdjusted, LawFailed, LoopPaused, LoopResumed
 from ninelives_grpc.events.shares import (
     EarlyDropRefused,
     LoadShedDegraded,
@@ -77,11 +78,15 @@ __all__ = [
     "HedgeRefused",
     "HedgeStarted",
     "HedgeWon",
+    "LawAdjusted",
+    "LawFailed",
     "LimitChanged",
     "LoadShedDegraded",
     "LoadShedRecovered",
     "LoadShedRecovering",
     "LoadShedRefused",
+    "LoopPaused",
+    "LoopResumed",
     "ParameterChanged",
     "ProbeReclaimed",
     "RaceStarted",

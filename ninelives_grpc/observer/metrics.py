@@ -20,6 +20,7 @@ from opentelemetry.metrics import Histogram, MeterProvider, Observation, get_met
 
 from ninelives_grpc.call import Side
 from ninelives_grpc.naming import snake_case
+from ninelives_grpc.observer import loops
 from ninelives_grpc.observer.inspect import circuits_of
 from ninelives_grpc.policies.admission_queue import AdmissionQueueGate
 from ninelives_grpc.policies.budget import BudgetFlow
@@ -121,6 +122,8 @@ class Metrics:
             "{attempt}",
             "Extra attempts that could be paid now.",
         )
+        for name, observe_loops, text in loops.GAUGES:
+            gauge(name, [self._over(observe_loops)], "", text)
         counter(
             "ninelives.sink.dropped", [self._over(_dropped)], "{event}", "Events lost by sinks."
         )

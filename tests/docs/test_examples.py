@@ -50,6 +50,16 @@ audit: night-watch set_parameter succeeded by agents-tune
 audit: night-watch set_parameter succeeded by agents-tune
 audit: night-watch end_lease succeeded by lease
 """,
+    "aimd_on_a_bulkhead.py": """\
+after 5 s: 7 at once for 8 workers; all is well, and what there is is used
+after 30 s: 8 at once for 8 workers; all is well, and what there is is used
+after 60 s: 5 at once for 4 workers; all is well, and what there is is used
+""",
+    "rate_by_health.py": """\
+200/s possible: 200/s let through, 1 failed
+60/s possible: 60/s let through, 241 failed
+200/s possible: 181/s let through, 0 failed
+""",
     "any_function.py": """\
 from the cache
 failed: no route

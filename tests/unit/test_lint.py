@@ -19,8 +19,10 @@ from ninelives_grpc import (
     ThrottleBudget,
     Timeout,
     WindowBudget,
+    laws,
     presets,
 )
+from tests.unit.steered import Steered
 
 
 def attempt(seconds):
@@ -208,3 +210,24 @@ def test_policies_of_a_nested_stack_keep_their_addresses(registry):
 
     assert found(inner) == []
     assert found(outer) == [("breaker-outside-retry", "inner/circuit_breaker")]
+
+
+def test_a_loop_over_the_threshold_of_a_breaker_is_found_once_it_is_on():
+    world = Steered(
+        laws.BreakerThresholdLaw(), CircuitBreaker(), "circuit_breaker/failure_rate_threshold"
+    )
+    off = found(world.stack)
+
+    world.stack.parameters["breaker_threshold/enabled"].set(True)
+
+    assert off == []
+    assert found(world.stack) == [("loop-feeds-back", "s/breaker_threshold")]
+
+
+def test_a_value_outside_of_what_its_loop_may_set_is_found():
+    world = Steered(laws.AimdLaw(), Bulkhead(10), bounds=(20, 40))
+    (finding,) = world.stack.lint()
+
+    assert (finding.rule, finding.path) == ("loop-out-of-bounds", "s/aimd")
+    assert finding.message == "s/bulkhead/max_concurrent is 10, and the loop moves it from 20 to 40"
+    assert world.stack.lint({"s/bulkhead": Bulkhead(30)}) == []

@@ -15,9 +15,11 @@ from ninelives_grpc import (
     Retry,
     Stack,
     Throttle,
+    laws,
 )
 from ninelives_grpc.sinks import NonBlockingSink
 from tests.unit.backend import Backend, StatusError
+from tests.unit.steered import Steered
 from tests.unit.test_non_blocking_sink import Slow
 from tests.unit.test_sinks import OPENED
 
@@ -216,3 +218,38 @@ def test_a_circuit_for_each_key_is_published(registry, reader, clock):
     keys = {dict(key)["ninelives.key"] for key in points(reader, "ninelives.circuit_breaker.state")}
 
     assert len(keys) == 2
+
+
+def test_what_loops_set_and_what_they_foretell_is_published(reader, registry):
+    world = Steered(laws.PredictionLaw(horizon=1.0), registry=registry)
+    for _ in range(4):
+        world.calls(20)
+        world.tick()
+
+    ((about, value),) = points(reader, "ninelives.loop.value").items()
+    assert dict(about)["ninelives.parameter"] == "s/bulkhead/max_concurrent"
+    assert value == world.handle.get()
+    assert values(reader, "ninelives.loop.paused") == [0]
+    foretold = {
+        dict(key)["ninelives.series"]: value
+        for key, value in points(reader, "ninelives.loop.forecast").items()
+    }
+    assert foretold["latency"] == pytest.approx(0.01, rel=0.05)
+    assert foretold["load"] == pytest.approx(world.state["load_forecast"])
+    errors = {
+        (dict(key)["ninelives.series"], dict(key)["ninelives.statistic"])
+        for key in points(reader, "ninelives.loop.forecast_error")
+    }
+    assert errors == {
+        (series, statistic)
+        for series in ("load", "latency")
+        for statistic in ("mean", "bias", "naive")
+    }
+
+
+def test_a_loop_that_pauses_is_published(reader, registry):
+    world = Steered(laws.AimdLaw(), registry=registry)
+    for _ in range(5):
+        world.tick()
+
+    assert values(reader, "ninelives.loop.paused") == [1]
