@@ -192,7 +192,12 @@ class _Reader:
         source: Source | None = None
         with self.problems.noted():
             source = stack_source(table(top[name], path), path, name)
-            source.build(MONOTONIC)
+            try:
+                source.build(MONOTONIC)
+            except ConfigError as error:
+                # There is one stack, and the file does not call it so.
+                place = error.path.replace(f"{path}: stacks.{name}", path)
+                raise ConfigError(error.message, path=place) from None
         return source
 
     def text(self, top: Mapping[str, Any], name: str) -> str:

@@ -14,7 +14,7 @@ from ninelives_grpc.outcome import Code, Kind, Outcome, cancelled, refused
 from ninelives_grpc.policies.gate import PERMIT, Gate, Permit, Refusal, Wait
 from ninelives_grpc.simulation.scenario import QueueOrder
 from ninelives_grpc.stacks.execution import Execution
-from ninelives_grpc.stacks.step import ATTEMPT, FINISH
+from ninelives_grpc.stacks.step import ATTEMPT, FINISH, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     Pairs = tuple[Metadatum, ...] | None
     Answer = Callable[[Outcome], None]
 
+_SUCCESS, _OK = Kind.SUCCESS, Code.OK
 _UNREACHED = 0.001
 """Seconds after which a call to a server that is gone fails."""
 AGAIN = 1e-6
@@ -71,7 +72,7 @@ class Job(NamedTuple):
         came: When.
         deadline: When it is of no more use, or None.
         call: The call, as policies see it.
-        permit: What the only gate gave it: a permit, or a wait.
+        permit: What the only gate said.
         execution: Its way through the plan, or None where there is one gate or none.
         caller: Number of its kind.
         answer: Takes the outcome; None only counts it.
@@ -81,11 +82,17 @@ class Job(NamedTuple):
     came: float
     deadline: float | None
     call: Call
-    permit: Permit | Wait
+    permit: Permit | Refusal | Wait
     execution: Execution | None
     caller: int
     answer: Answer | None
     took: float
+
+
+_new: Callable[[type[Job], tuple[Any, ...]], Job] = tuple.__new__
+"""Makes a job in a third of the time that `Job(...)` takes, which is on the path of every call."""
+_UNSEEN = Call(Method(""), 0.0)
+"""Stands for calls that no policy sees: of those a million may wait."""
 
 
 class SimulatedServer:
@@ -160,25 +167,31 @@ class SimulatedServer:
         self._tally.attempts += 1
         entrance = self._entrances[caller]
         gate = entrance.gate
+        if gate is None and entrance.plan is None and not self.dead:
+            self._accept(_new(Job, (now, deadline, _UNSEEN, PERMIT, None, caller, answer, took)))
+            return
         call = Call(entrance.method, now, deadline, pairs or entrance.pairs, None, None, _peer)
         if self.dead:
-            job = Job(now, deadline, call, PERMIT, None, caller, answer, took)
+            job = _new(Job, (now, deadline, call, PERMIT, None, caller, answer, took))
             self._timeline.at(now + _UNREACHED, self._fail, job)
         elif gate is not None:
             verdict = gate.admit(call, now, deadline)
-            if isinstance(verdict, Permit):
-                self._accept(Job(now, deadline, call, verdict, None, caller, answer, took))
-            elif isinstance(verdict, Wait):
-                self._hold(Job(now, deadline, call, verdict, None, caller, answer, took), verdict)
+            job = _new(Job, (now, deadline, call, verdict, None, caller, answer, took))
+            if verdict.admitted:
+                self._accept(job)
+            elif isinstance(verdict, Refusal):
+                if answer is None and entrance.stack is None and verdict.failure is None:
+                    # As `_refuse`: under overload that is most of what happens.
+                    self._tally.refused[caller] += 1
+                    self._charge()
+                else:
+                    self._refuse(job, refused(verdict))
             else:
-                job = Job(now, deadline, call, PERMIT, None, caller, answer, took)
-                self._refuse(job, refused(verdict))
-        elif entrance.plan is None:
-            self._accept(Job(now, deadline, call, PERMIT, None, caller, answer, took))
-        else:
+                self._hold(job)
+        elif entrance.plan is not None:
             execution = Execution(entrance.plan, call, deadline)
-            job = Job(now, deadline, call, PERMIT, execution, caller, answer, took)
-            self._go_on(job, execution, execution.start(now))
+            job = _new(Job, (now, deadline, call, PERMIT, execution, caller, answer, took))
+            self._go_on(job, execution.start(now))
 
     def fill(self) -> None:
         """Give work to all workers that are free."""
@@ -236,8 +249,13 @@ class SimulatedServer:
         if self.errors and self._chance() < self.errors:
             self._fail(job)
             return
-        outcome = Outcome(Kind.SUCCESS, Code.OK, latency)
-        self._settle(job, outcome, now)
+        outcome = Outcome(_SUCCESS, _OK, latency)
+        entrance = self._entrances[caller]
+        if entrance.gate is not None and entrance.stack is None:
+            # As `_settle`, without a call of it.
+            entrance.gate.settle(job.permit, outcome, now)  # type: ignore[arg-type]
+        elif entrance.plan is not None or entrance.stack is not None:
+            self._settle(job, outcome, now)
         if job.answer is not None:
             job.answer(outcome)
             return
@@ -294,20 +312,25 @@ class SimulatedServer:
         entrance = self._entrances[job.caller]
         if entrance.stack is not None:
             entrance.stack.recorder.ended(job.call, outcome, now)
-        if self._refusal:
-            if self.busy < self.workers:
-                self.busy += 1
-                self._timeline.at(now + self._refusal, self._paid)
-            else:
-                self.debt += self._refusal
+        self._charge()
         if job.answer is None:
             self._tally.refused[job.caller] += 1
             return
         told = Outcome(Kind.IGNORED, refusal.code, self._refusal, ERROR, refusal.retry_after)
         self._timeline.at(now + self._refusal, job.answer, told)
 
-    def _hold(self, job: Job, wait: Wait) -> None:
+    def _charge(self) -> None:
+        """Have a refusal take a worker's time: at once, or of who has work next."""
+        if self.busy >= self.workers:
+            self.debt += self._refusal
+        elif self._refusal:
+            self.busy += 1
+            self._timeline.at(self._timeline.time + self._refusal, self._paid)
+
+    def _hold(self, job: Job) -> None:
         """Have a call wait for a policy."""
+        wait = job.permit
+        assert isinstance(wait, Wait)
         self.waiting += 1
         wait.wake = partial(self._woken, job)
         until = wait.until
@@ -340,20 +363,21 @@ class SimulatedServer:
         wait.wake = None
         self.waiting -= 1
         if execution is not None:
-            self._go_on(job._replace(permit=PERMIT), execution, step)
+            self._go_on(job, step)
         elif isinstance(verdict, Refusal):
             self._refuse(job, refused(verdict))
         else:
-            self._accept(job._replace(permit=verdict))
+            self._accept(_new(Job, (*job[:3], verdict, *job[4:])))
 
-    def _go_on(self, job: Job, execution: Execution, step: object) -> None:
+    def _go_on(self, job: Job, step: Step) -> None:
         """Do what the execution of a call says."""
+        execution = job.execution
+        assert execution is not None
         if step is ATTEMPT:
             self._accept(job)
         elif step is not FINISH:
-            wait = execution.current().wait
-            assert wait is not None, "a server's stack pauses only for a gate"
-            self._hold(job._replace(permit=wait), wait)
+            # A server's stack pauses for nothing but a gate.
+            self._hold(_new(Job, (*job[:3], execution.current().wait, *job[4:])))
         elif execution.outcome.refusal is not None:
             self._refuse(job, execution.outcome)
         else:

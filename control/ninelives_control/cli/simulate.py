@@ -20,14 +20,13 @@ from ninelives_grpc.simulation.random_servers import random_servers
 from ninelives_grpc.simulation.reading import load, shipped
 from ninelives_grpc.simulation.recorded import replay
 from ninelives_grpc.simulation.report import Summary, summaries
+from ninelives_grpc.simulation.scenario import Scenario
 from ninelives_grpc.simulation.source import Source, file_source
 from ninelives_grpc.simulation.suite import DEFAULT, NOTHING, Row, candidates, run_suite
 from ninelives_grpc.simulation.world import simulate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from ninelives_grpc.simulation.scenario import Scenario
 
 CURRENT, CANDIDATE = "current", "candidate"
 _FILE = click.Path(path_type=Path)
@@ -132,9 +131,10 @@ def _try(wanted: Wanted, form: str) -> bool:
 
 def _scenarios(wanted: Wanted) -> list[Scenario]:
     recorded = wanted.recorded
-    names = wanted.scenarios or ("recorded",)
-    found = [load(name, recorded=recorded is not None) for name in names]
-    return found if recorded is None else [replay(each, recorded) for each in found]
+    found = [load(name, recorded=recorded is not None) for name in wanted.scenarios]
+    if recorded is None:
+        return found
+    return [replay(each, recorded) for each in found or [Scenario(name=recorded.name)]]
 
 
 def _under_stacks(scenario: Scenario, wanted: Wanted) -> dict[str, Scenario]:
