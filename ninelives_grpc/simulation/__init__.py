@@ -22,12 +22,13 @@ from ninelives_grpc.simulation.scenario import (
     Service,
     Traffic,
 )
-from ninelives_grpc.simulation.source import Source, file_source, stack_source
+from ninelives_grpc.simulation.source import Made, Source, Stacks, file_source, stack_source
 from ninelives_grpc.simulation.world import simulate
 
 __all__ = [
     "Caller",
     "Latency",
+    "Made",
     "Mark",
     "Phase",
     "Result",
@@ -35,6 +36,7 @@ __all__ = [
     "Server",
     "Service",
     "Source",
+    "Stacks",
     "Totals",
     "Traffic",
     "file_source",

@@ -6,12 +6,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.call import Call, Method, Side
-from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.outcome import Code, Kind, Outcome
 from ninelives_grpc.simulation.server import AGAIN, ERROR
 from ninelives_grpc.stacks.execution import Execution
 from ninelives_grpc.stacks.plan import Plan
-from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE, Step
+from ninelives_grpc.stacks.step import ATTEMPT, FINISH, PAUSE, PENDING, Step
 
 if TYPE_CHECKING:
     from random import Random
@@ -28,30 +27,51 @@ _BARE = Plan((), None)
 
 
 class MadeCall:
-    """A call of a client that is under way.
+    """A call of a client that is under way, or one branch of its race.
 
     Attributes:
         client: Number of the client.
         caller: Number of its kind.
         call: The call, as policies see it.
         execution: Its way through the client's policies.
-        deadline: When it is of no more use, or None.
-        stack: The stack it goes through, or None.
+        stack: The stack it goes through, when calls are to be noted for its loops.
+        parent: The call that it is a branch of, or None.
         turn: Number of what it waits for now: an attempt or a pause. What ends another is stale.
         began: When the attempt began.
+        race: The row that races, while one does.
+        branches: What runs side by side then.
     """
 
-    __slots__ = ("began", "call", "caller", "client", "deadline", "execution", "stack", "turn")
+    __slots__ = (
+        "began",
+        "branches",
+        "call",
+        "caller",
+        "client",
+        "execution",
+        "parent",
+        "race",
+        "stack",
+        "turn",
+    )
 
     def __init__(
-        self, client: int, caller: int, call: Call, execution: Execution, stack: Stack | None
+        self,
+        client: int,
+        caller: int,
+        call: Call,
+        execution: Execution,
+        stack: Stack | None,
+        parent: MadeCall | None = None,
     ) -> None:
         self.client = client
         self.caller = caller
         self.call = call
         self.execution = execution
-        self.deadline = call.deadline
         self.stack = stack
+        self.parent = parent
+        self.race: Execution | None = None
+        self.branches: list[MadeCall] = []
         self.turn = 0
         self.began = 0.0
 
@@ -72,11 +92,7 @@ class SimulatedClients:
         tally: Tally,
         random: Random,
     ) -> None:
-        """Have nothing to do yet.
-
-        Raises:
-            ConfigError: A stack makes calls run side by side, which is not simulated.
-        """
+        """Have nothing to do yet."""
         self.closed = scenario.traffic.think is not None
         self._think = scenario.traffic.think or 0.0
         self._server = server
@@ -135,9 +151,13 @@ class SimulatedClients:
             ready = wait is not None and wait.ready
             # Never at this very moment again: a gate may not be done with its wait yet.
             self._timeline.at(now if ready else max(row.until, now + AGAIN), resume, turn)
-        else:
-            assert step is FINISH
+        elif step is not FINISH:
+            made.race, made.branches = row, []
+            self._run_race(made, row)
+        elif made.parent is None:
             self._ended(made)
+        elif made.parent.race is not None:
+            self._raced(made.parent, made.parent.execution.branch_finished(made.execution, now))
 
     def _woken(self, made: MadeCall, turn: int) -> None:
         self._timeline.at(self._timeline.time, partial(self._resumed, made), turn)
@@ -161,6 +181,39 @@ class SimulatedClients:
         now = self._timeline.time
         outcome = Outcome(Kind.FAILURE, Code.DEADLINE_EXCEEDED, now - made.began, ERROR)
         self._go_on(made, made.execution.settle(outcome, now))
+
+    def _run_race(self, made: MadeCall, row: Execution) -> None:
+        """Start what is to run side by side and does not yet, and mind when there may be more."""
+        turn = made.turn
+        while made.turn == turn and len(made.branches) < len(row.branches):
+            execution = row.branches[len(made.branches)]
+            branch = MadeCall(made.client, made.caller, made.call, execution, None, made)
+            made.branches.append(branch)
+            self._go_on(branch, execution.start(self._timeline.time))
+        if made.turn == turn and row.next_branch is not None:
+            self._timeline.at(row.next_branch, partial(self._due, made), turn)
+
+    def _due(self, made: MadeCall, turn: int) -> None:
+        if made.turn == turn:
+            self._raced(made, made.execution.branch_due(self._timeline.time))
+
+    def _raced(self, made: MadeCall, step: Step) -> None:
+        """Go on with a race, or after it: then whoever has lost is called off."""
+        assert made.race is not None
+        if step is PENDING:
+            made.turn += 1
+            self._run_race(made, made.race)
+            return
+        self._call_off(made.branches)
+        made.race, made.branches = None, []
+        self._go_on(made, step)
+
+    def _call_off(self, branches: list[MadeCall]) -> None:
+        """Give up what still runs; the server works on it to the end, as a sync handler does."""
+        for branch in branches:
+            branch.turn += 1
+            self._call_off(branch.branches)
+            branch.execution.cancel(self._timeline.time)
 
     def _ended(self, made: MadeCall) -> None:
         """Count a call, and have its client go on."""
@@ -206,8 +259,5 @@ def _way(caller: Caller, routes: Routes | None) -> tuple[Method, Plan, Stack | N
     if stack is None:
         return method, _BARE, None
     plan = stack.plan.of_method(method, streams=False)
-    if plan.races:
-        msg = "makes attempts run side by side (a Hedge, or &), which is not simulated"
-        raise ConfigError(msg, path=f"client: stacks.{stack.name}")
     noted = any(hasattr(live, "tick") for live in stack.policies.values())
     return method, plan, stack if noted else None

@@ -18,7 +18,7 @@ from ninelives_grpc.parameters import option, parameter, policy, validated
 from ninelives_grpc.priority import PRIORITY_KEY, Priority
 
 if TYPE_CHECKING:
-    from ninelives_grpc.simulation.source import Source
+    from ninelives_grpc.simulation.source import Stacks
 
 METHOD = "shop.v1.Prices/Get"
 """What is called when a scenario does not say."""
@@ -353,8 +353,8 @@ class Scenario:
     callers: tuple[Caller, ...] = dataclasses.field(default_factory=lambda: (Caller(),))
     phases: tuple[Phase, ...] = ()
     marks: tuple[Mark, ...] = ()
-    stack: Source | None = None
-    client: Source | None = None
+    stack: Stacks | None = None
+    client: Stacks | None = None
     arrivals: tuple[tuple[float, int, float], ...] = ()
 
     @property

@@ -3,18 +3,49 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ninelives_grpc.config import read
 from ninelives_grpc.config.builder import Builder
 from ninelives_grpc.errors import ConfigError
+from ninelives_grpc.routes import client_routes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ninelives_grpc.clock import Clock
     from ninelives_grpc.routes import Routes
+    from ninelives_grpc.stacks.stack import Stack
+
+
+class Stacks(Protocol):
+    """Builds stacks for one run.
+
+    A run begins with no state, so they are built anew each time, on the clock of the simulation. To
+    be simulated in other processes it can be pickled.
+    """
+
+    def build(self, clock: Clock) -> Routes:
+        """Return new stacks, and which of them protects which method."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Stacks that a function makes: `Made(shop)`.
+
+    Give the stacks a registry of their own: `registry=Registry()`.
+
+    Attributes:
+        make: Returns a stack, or routes to several; of a module, where processes are used.
+    """
+
+    make: Callable[[Clock], Stack | Routes]
+
+    def build(self, clock: Clock) -> Routes:
+        """Call the function."""
+        return client_routes(self.make(clock))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

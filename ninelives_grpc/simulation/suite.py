@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ninelives_grpc.simulation.scenario import Mark, Scenario
-    from ninelives_grpc.simulation.source import Source
+    from ninelives_grpc.simulation.source import Stacks
 
 DEFAULT = "concurrency_limit"
 """The candidate that is there when nobody chooses: a `ConcurrencyLimit` with its default values."""
@@ -56,13 +56,13 @@ class Row:
         return self.mark.reached(self.values[candidate])
 
 
-def candidates(scenario: Scenario) -> dict[str, Source | None]:
+def candidates(scenario: Scenario) -> dict[str, Stacks | None]:
     """Return the stacks that a suite compares, by name, as they are before a scenario's server.
 
     The limits are told nothing of the server; the queue and the static bulkhead are told how many
     calls it can do at once, as whoever writes them knows that.
     """
-    found: dict[str, Source | None] = {DEFAULT: stack_source({"expression": DEFAULT}, DEFAULT)}
+    found: dict[str, Stacks | None] = {DEFAULT: stack_source({"expression": DEFAULT}, DEFAULT)}
     for algorithm in Algorithm:
         if algorithm is not Algorithm.NL:
             table = {"expression": DEFAULT, DEFAULT: {"algorithm": str(algorithm)}}
@@ -80,7 +80,7 @@ def candidates(scenario: Scenario) -> dict[str, Source | None]:
 
 def run_suite(
     scenarios: Sequence[Scenario],
-    stacks: Callable[[Scenario], dict[str, Source | None]] = candidates,
+    stacks: Callable[[Scenario], dict[str, Stacks | None]] = candidates,
     *,
     seeds: Sequence[int] = (1, 2, 3),
     processes: int = 1,

@@ -50,14 +50,19 @@ class World:
     def __init__(self, scenario: Scenario, seed: int) -> None:
         """Build the stacks, the server and the clients."""
         self._scenario = scenario
-        self._random = random.Random(seed)
+        # Of chance there are several kinds, so that all stacks meet the same calls.
+        arrivals, services, errors, clients_own = (
+            random.Random(f"{seed} {what}")
+            for what in ("arrivals", "services", "errors", "clients")
+        )
+        self._arrivals = arrivals
         self._timeline = timeline = Timeline()
         self._tally = tally = Tally(len(scenario.callers))
         clock = timeline.clock
         routes = None if scenario.stack is None else scenario.stack.build(clock)
         kind = SimulatedServer if scenario.server.cores is None else SharingServer
-        draw = draws(scenario.service, self._random)
-        self._server = kind(scenario, routes, timeline, tally, self._random, draw)
+        draw = draws(scenario.service, services)
+        self._server = kind(scenario, routes, timeline, tally, errors, draw)
         self._clients: SimulatedClients | None = None
         clients: list[Routes | None] = []
         if scenario.client is not None or scenario.traffic.think is not None:
@@ -67,13 +72,13 @@ class World:
                 for _ in range(scenario.traffic.clients)
             ]
             self._clients = SimulatedClients(
-                scenario, clients, self._server, timeline, tally, self._random
+                scenario, clients, self._server, timeline, tally, clients_own
             )
         self._open = scenario.traffic.think is None
         self._stacks = _stacks(routes, *clients)
         self._limiting = _limiting(() if routes is None else routes.stacks)
         self._deadlines = [each.deadline or scenario.traffic.deadline for each in scenario.callers]
-        self._pick = picker(scenario, self._random)
+        self._pick = picker(scenario, arrivals)
         self._replayed: Iterator[tuple[float, int, float]] = iter(scenario.arrivals)
         self._samples: list[Sample] = []
         self._capacities: list[tuple[float, float]] = []
@@ -81,7 +86,7 @@ class World:
         self._began = 0.0
         self._rate = 0.0
         self._ramps = False
-        self._chance = self._random.random
+        self._chance = arrivals.random
         self._next: tuple[float, int, float] | None = None
         self._over = False
 
@@ -139,7 +144,7 @@ class World:
         self._server.receive(caller, deadline, None, None, took)
 
     def _gap(self, rate: float) -> float:
-        return math.inf if rate <= 0.0 else -math.log(1.0 - self._random.random()) / rate
+        return math.inf if rate <= 0.0 else -math.log(1.0 - self._chance()) / rate
 
     def _rate_now(self) -> float:
         phase = self._phase

@@ -6,14 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ninelives_grpc.errors import ConfigError
-from ninelives_grpc.simulation import Caller, Phase, Server, Service, Traffic, simulate
+from ninelives_grpc import Bulkhead, Registry, Stack
+from ninelives_grpc.simulation import Caller, Made, Phase, Server, Service, Traffic, simulate
 from ninelives_grpc.simulation.suite import candidates
 from tests.unit.simulated import USUAL, all_ended, run, scenario, source
 
 EXPONENTIAL = Service(kind="exponential", mean=0.02)
+TEN = {"max_concurrent": 10, "max_queue": 5, "max_wait": 0.02}
 WAITING = source("bulkhead", bulkhead={"max_concurrent": 16, "max_queue": 50, "max_wait": 0.1})
 TWO_GATES = source("concurrency_limit + bulkhead", bulkhead={"max_concurrent": 5})
+HEDGED = source("hedge + bulkhead", hedge={"idempotent": True, "delay": 0.01}, bulkhead=TEN)
 RETRIES = source(
     "retry + timeout",
     retry={"max_attempts": 3, "initial_backoff": 0.02, "idempotent": True},
@@ -33,6 +35,18 @@ def test_the_same_seed_gives_the_same_result_to_the_last_digit():
 
     assert (first.samples, first.latencies) == (again.samples, again.latencies)
     assert first.samples != other.samples
+
+
+def test_all_stacks_meet_the_same_calls():
+    phase = Phase(seconds=3.0, load=1.5)
+    offered = {
+        tuple(
+            sample.counts.offered for sample in run(phase, stack=stack, client=client).samples[:30]
+        )
+        for stack, client in ((None, None), (WAITING, None), (TWO_GATES, RETRIES))
+    }
+
+    assert len(offered) == 1
 
 
 def test_a_simulation_leaves_the_chance_of_the_program_alone():
@@ -163,7 +177,7 @@ def test_every_call_ends_in_one_way_and_every_permit_comes_back(name, side):
     stack=st.sampled_from(
         [None, WAITING, source("concurrency_limit + bulkhead", bulkhead={"max_concurrent": 5})]
     ),
-    client=st.sampled_from([None, RETRIES]),
+    client=st.sampled_from([None, RETRIES, HEDGED]),
     seed=st.integers(0, 1000),
 )
 def test_whatever_happens_every_call_ends_once(
@@ -283,9 +297,63 @@ def test_what_is_possible_follows_a_backend_that_flaps():
     assert run(phase).ideal(0.0, 8.0) == pytest.approx(800 * 4 * (0.5 + 0.7), rel=0.02)
 
 
-def test_calls_side_by_side_are_not_simulated_and_it_says_so():
-    with pytest.raises(ConfigError, match="side by side"):
-        run(USUAL, client=source("hedge", hedge={"idempotent": True}))
+def test_a_hedge_makes_a_slow_answer_quick_and_counts_as_one_call():
+    hedge = source("hedge", hedge={"idempotent": True, "delay": 0.03})
+    tail = Service(kind="pareto", mean=0.01, alpha=1.5)
+    phase, traffic = Phase(seconds=20.0, load=0.2), Traffic(deadline=2.0)
+    once = run(
+        phase, service=tail, traffic=traffic, client=source("timeout", timeout={"seconds": 2})
+    )
+    hedged = run(phase, service=tail, traffic=traffic, client=hedge)
+
+    assert hedged.latency().p99 < 0.8 * once.latency().p99
+    assert 1.005 < hedged.amplification() < 1.1
+    assert hedged.totals().offered == once.totals().offered
+    assert all_ended(hedged)
+
+
+def test_a_race_asks_all_sides_and_takes_the_first():
+    race = source("timeout_a & timeout_b", timeout_a={"seconds": 1.0}, timeout_b={"seconds": 1.0})
+    result = run(Phase(seconds=5.0, load=0.2), client=race, service=EXPONENTIAL)
+    once = run(Phase(seconds=5.0, load=0.2), client=RETRIES, service=EXPONENTIAL)
+
+    assert result.latency().mean < once.latency().mean
+    assert result.amplification() > 1.05
+    assert all_ended(result)
+
+
+class Loop:
+    """Halves the places of a bulkhead once a second, as a feedback loop might."""
+
+    def __init__(self, stack):
+        self.stack, self.due, self.asked = stack, 1.0, []
+
+    def tick(self, now):
+        self.asked.append((now, self.stack.recorder.traffic(60.0, now).calls))
+        places = self.stack.parameters["bulkhead/max_concurrent"]
+        places.set(places.get() // 2)
+        self.due = now + 1.0
+
+    def state(self, now):
+        return {}
+
+
+def test_feedback_loops_are_asked_when_they_are_due_and_see_the_calls():
+    loops = []
+
+    def steered(clock):
+        stack = Stack("shop", Bulkhead(64), clock=clock, registry=Registry())
+        loops.append(Loop(stack))
+        stack.compiler.policies["loop"] = loops[-1]
+        return stack
+
+    result = run(Phase(seconds=3.5, load=0.5), stack=Made(steered))
+    (loop,) = loops
+
+    assert [now for now, _ in loop.asked] == [1.0, 2.0, 3.0]
+    assert [calls for _, calls in loop.asked] == pytest.approx([400, 800, 1200], rel=0.15)
+    limits = [next(s.limit for s in result.samples if s.at >= at) for at in (0.5, 1.5, 2.5, 3.4)]
+    assert limits == [64, 32, 16, 8]
 
 
 def test_a_scenario_of_no_calls_is_no_trouble():

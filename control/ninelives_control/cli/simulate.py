@@ -21,7 +21,7 @@ from ninelives_grpc.simulation.reading import load, shipped
 from ninelives_grpc.simulation.recorded import replay
 from ninelives_grpc.simulation.report import Summary, summaries
 from ninelives_grpc.simulation.scenario import Scenario
-from ninelives_grpc.simulation.source import Source, file_source
+from ninelives_grpc.simulation.source import Stacks, file_source
 from ninelives_grpc.simulation.suite import DEFAULT, NOTHING, Row, candidates, run_suite
 from ninelives_grpc.simulation.world import simulate
 
@@ -174,7 +174,7 @@ def _compare(wanted: Wanted, form: str) -> bool:
     return any(row.reached(name) is False for row in rows for name in _judged(row))
 
 
-def _stacks(wanted: Wanted) -> Callable[[Scenario], dict[str, Source | None]]:
+def _stacks(wanted: Wanted) -> Callable[[Scenario], dict[str, Stacks | None]]:
     """Return what a suite compares: the stacks that were named, or all algorithms."""
     named = {
         name: file_source(path)
