@@ -16,6 +16,10 @@ from ninelives_grpc.simulation.scenario import (
 )
 
 
+_BUSIEST = 2000.0
+"""Calls a second that the largest can do: more are no different, and take long to simulate."""
+
+
 def random_servers(many: int, seed: int = 1) -> list[Scenario]:
     """Return overloaded servers of all sizes, each with the mark of its goodput.
 
@@ -31,8 +35,8 @@ def random_servers(many: int, seed: int = 1) -> list[Scenario]:
 
 
 def _server(number: int, random: Random) -> Scenario:
-    workers = round(_between(random, 2, 128))
     mean = _between(random, 0.002, 0.1)
+    workers = max(2, round(_between(random, 2, min(128, _BUSIEST * mean))))
     kind = random.choice((Kind.LOGNORMAL, Kind.LOGNORMAL, Kind.EXPONENTIAL, Kind.FIXED))
     sigma = random.uniform(0.2, 1.0)
     deadline = mean * _between(random, 5.0, 30.0)

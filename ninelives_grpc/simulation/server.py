@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import grpc
 
 from ninelives_grpc.call import Call, Method, Side
+from ninelives_grpc.interceptors.serve import check_served
 from ninelives_grpc.outcome import Code, Kind, Outcome, cancelled, refused
 from ninelives_grpc.policies.gate import PERMIT, Gate, Permit, Refusal, Wait
 from ninelives_grpc.simulation.scenario import QueueOrder
@@ -173,12 +174,15 @@ class SimulatedServer:
         call = Call(entrance.method, now, deadline, pairs or entrance.pairs, None, None, _peer)
         if self.dead:
             job = _new(Job, (now, deadline, call, PERMIT, None, caller, answer, took))
-            self._timeline.at(now + _UNREACHED, self._fail, job)
+            self._timeline.at(now + _UNREACHED, self._unreached, job)
         elif gate is not None:
             verdict = gate.admit(call, now, deadline)
             job = _new(Job, (now, deadline, call, verdict, None, caller, answer, took))
             if verdict.admitted:
-                self._accept(job)
+                if self.busy < self.workers and not self.queue:
+                    self._begin(job)
+                else:
+                    self.queue.append(job)
             elif isinstance(verdict, Refusal):
                 if answer is None and entrance.stack is None and verdict.failure is None:
                     # As `_refuse`: under overload that is most of what happens.
@@ -236,7 +240,10 @@ class SimulatedServer:
         else:
             self._finish(job)
         if self.queue and self.busy < self.workers:
-            self.fill()
+            if self._skips:
+                self.fill()
+            else:
+                self._begin(self._next())
 
     def _paid(self, _: None) -> None:
         self.busy -= 1
@@ -270,9 +277,12 @@ class SimulatedServer:
         """End a call with an error."""
         now = self._timeline.time
         outcome = Outcome(Kind.FAILURE, Code.UNAVAILABLE, now - job.came, ERROR)
-        if not self.dead:
-            self._settle(job, outcome, now)
+        self._settle(job, outcome, now)
         self._tell_failure(job, outcome)
+
+    def _unreached(self, job: Job) -> None:
+        """End a call to a server that is gone: no policy of it has seen the call."""
+        self._tell_failure(job, Outcome(Kind.FAILURE, Code.UNAVAILABLE, _UNREACHED, ERROR))
 
     def _tell_failure(self, job: Job, outcome: Outcome) -> None:
         if job.answer is not None:
@@ -397,12 +407,17 @@ class SimulatedServer:
 
 
 def _entrance(caller: Any, routes: Routes | None) -> Entrance:
-    """Find out how calls of a kind come in."""
+    """Find out how calls of a kind come in.
+
+    Raises:
+        ConfigError: Their stack has a policy that makes no sense on a server; says which.
+    """
     method = Method(caller.method, side=Side.SERVER)
     stack = None if routes is None else routes(method.name)
     pairs, slower = caller.pairs(), caller.slower
     if stack is None:
         return Entrance(method, pairs, None, None, None, slower)
+    check_served(stack)
     plan = stack.plan
     lone = plan.leaf is None and len(plan.layers) == 1 and isinstance(plan.layers[0], Gate)
     gate: Any = plan.layers[0] if lone else None

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ninelives_grpc import Bulkhead, Registry, Stack
+from ninelives_grpc import Bulkhead, RateLimit, Registry, Stack
+from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.simulation import Caller, Made, Phase, Server, Service, Traffic, simulate
 from ninelives_grpc.simulation.suite import candidates
 from tests.unit.simulated import USUAL, all_ended, run, scenario, source
@@ -320,6 +321,35 @@ def test_a_race_asks_all_sides_and_takes_the_first():
     assert result.latency().mean < once.latency().mean
     assert result.amplification() > 1.05
     assert all_ended(result)
+
+
+def test_no_permit_is_lost_or_given_back_twice_by_any_end_of_a_call():
+    stacks = []
+
+    def watched(clock):
+        gates = RateLimit(700.0, 20.0, max_wait=0.02) + Bulkhead(12, max_queue=20, max_wait=0.05)
+        expression = Bulkhead(60) if not stacks else gates
+        stacks.append(Stack("shop", expression, clock=clock, registry=Registry()))
+        return stacks[-1]
+
+    phases = (
+        Phase(seconds=0.5, load=1.5, errors=0.5),
+        Phase(seconds=0.2, load=1.5, dead=True, errors=0.5),
+        Phase(seconds=0.5, load=1.5, errors=0.5, added=0.05),
+        Phase(seconds=0.2, load=1.5, stalled=True),
+    )
+    for _ in range(2):
+        run(*phases, stack=Made(watched), server=Server(skips_expired=True), client=RETRIES)
+
+    for stack in stacks:
+        bulkhead = stack.policy("bulkhead")
+        assert bulkhead.acquired > 300
+        assert (bulkhead.in_flight, bulkhead.state(0.0)["queued"]) == (0, 0)
+
+
+def test_what_makes_no_sense_on_a_server_is_told_as_by_a_server():
+    with pytest.raises(ConfigError, match="Retry makes no sense on a server"):
+        run(USUAL, stack=RETRIES)
 
 
 class Loop:
