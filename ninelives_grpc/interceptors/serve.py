@@ -88,7 +88,7 @@ class Handlers:
             ConfigError: A stack has a policy that makes no sense on a server; says which.
         """
         for stack in routes.stacks:
-            _check(stack)
+            check_served(stack)
         self._routes = routes
         self._protect = protect
         self._threads = threads
@@ -327,7 +327,12 @@ def too_late(row: Execution, stack: Stack) -> TimedOut:
 _BY_NUMBER: dict[Any, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
-def _check(stack: Stack) -> None:
+def check_served(stack: Stack) -> None:
+    """Make sure that a stack can protect a server.
+
+    Raises:
+        ConfigError: It has a policy that makes no sense there; says which.
+    """
     plan = stack.plan
     wrong = "Hedge" if plan.hedges else "&" if plan.races else ""
     for role, name in ((Role.RETRY, "Retry"), (Role.TARGET, "Target")):

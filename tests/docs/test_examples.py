@@ -135,6 +135,11 @@ why: 3 calls failed in a row, UNAVAILABLE: down
 written: 8
 recorded: RequestFailed CircuitOpened CircuitRefused
 """,
+    "try_a_limit.py": """\
+nothing: 0.0 of what is possible, >= 0.95 is missed
+bulkhead: 0.6 of what is possible, >= 0.95 is missed
+concurrency_limit: 1.0 of what is possible, >= 0.95 is reached
+""",
     "entry_points.py": """\
 timeout/seconds: 2.0
 """,
