@@ -160,8 +160,9 @@ def test_calls_get_no_more_than_half_their_deadline_but_an_empty_queue_is_kept(r
     driver = Driver()
     driver.window(remaining=remaining)
 
+    # They wait, if little: what does not wait at all may grow faster.
     for _ in range(9):
-        driver.window(refused=1, remaining=remaining)
+        driver.window(0.0265, refused=1, remaining=remaining)
 
     # Half of the way a window: not quite there yet.
     assert driver.law.limit == pytest.approx(limit, rel=2e-3)
@@ -246,9 +247,56 @@ def test_a_deep_cut_that_latency_does_not_follow_makes_a_probe_due():
     driver = Driver(100)
     driver.window()
 
-    reasons = [driver.window(0.06) and driver.law.reason for _ in range(2)]
+    reasons = [driver.window(0.06, peak=peak) and driver.law.reason for peak in (100, 100, 50, 50)]
 
-    assert reasons == ["overload", "probe"]
+    assert reasons == ["overload", "overload", "overload", "probe"]
+
+
+def test_a_deep_cut_that_latency_follows_makes_none_due():
+    driver = Driver(100)
+    driver.window()
+
+    reasons = [
+        driver.window(latency, peak=peak) and driver.law.reason
+        for peak, latency in ((100, 0.125), (100, 0.125), (50, 0.125), (50, 0.0625))
+    ]
+
+    assert reasons == ["overload"] * 4
+
+
+def test_a_probe_for_such_a_cut_leaves_the_backend_more_to_do():
+    driver, usual = Driver(100), Driver(100)
+    driver.window()
+    usual.overload_until_a_probe()
+
+    while driver.law.reason != "probe":
+        driver.window(0.08, peak=int(driver.law.limit))
+
+    # Twice as many, as calls take four times as long.
+    assert usual.law.limit == pytest.approx(0.8 * 16)
+    assert driver.law.limit == pytest.approx(0.8 * 16 * 2)
+
+
+def test_a_limit_that_was_too_low_is_left_for_what_the_backend_could_do_before():
+    driver = Driver(100)
+    driver.window()
+    driver.window(0.08, peak=100)
+    while driver.law.reason != "probe":
+        driver.window(0.08, calls=20, peak=int(driver.law.limit))
+    driver.cohort(0.08)
+
+    # N0 is 80 calls in 0.1 s that take 80 ms, and not the 20 calls of the last windows.
+    assert driver.law.limit > 0.08 * 800
+
+
+def test_calls_that_would_be_late_are_not_waited_for_in_steps():
+    driver = Driver(1000)
+    driver.window()
+
+    limit = driver.window(0.3, peak=240, remaining=0.25)
+
+    # Half the deadline at 800 calls a second, and half of the way from there.
+    assert limit <= 0.125 * 800
 
 
 @pytest.mark.parametrize(("latency", "reason"), [(0.041, "probed"), (0.039, "probe")])
