@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
+from ninelives_grpc.clock import MONOTONIC, Clock
 from ninelives_grpc.config.problems import Problems
 from ninelives_grpc.config.values import (
     BUDGETS,
@@ -55,12 +56,20 @@ class Builder:
         routes: The routes to them.
     """
 
-    def __init__(self, data: object, where: str, policies: Mapping[str, Expression]) -> None:
+    def __init__(
+        self,
+        data: object,
+        where: str,
+        policies: Mapping[str, Expression],
+        *,
+        clock: Clock = MONOTONIC,
+    ) -> None:
         """Read all of it: the budgets, which stacks share, the stacks, and the routes."""
         self.problems = Problems()
         self.stacks: dict[str, Stack] = {}
         self._where = where
         self._given = policies
+        self._clock = clock
         self._registry = Registry()
         self._building: list[str] = []
         self._budgets: dict[str, Budget | None] = {}
@@ -93,7 +102,7 @@ class Builder:
         finally:
             self._building.pop()
         try:
-            self.stacks[name] = Stack(name, expression, registry=self._registry)
+            self.stacks[name] = Stack(name, expression, registry=self._registry, clock=self._clock)
         except ConfigError as error:
             raise ConfigError(error.message, path=path) from None
         return self.stacks[name]
