@@ -153,7 +153,8 @@ class Nl(Windowed):
         self.latency = tally.mean
         self._rate += (0.5 if self._rate else 1.0) * (rate - self._rate)
         self.excess = seen.excess
-        if self.refused or seen.excess > 1.2 * seen.usual + 3.0 * seen.error:
+        usual = 1.2 * (1.0 if self._is_late(settings, seen) else seen.usual)
+        if self.refused or seen.excess > usual + 3.0 * seen.error:
             self._variation = variation
             self._control(settings, seen)
         else:
@@ -161,6 +162,10 @@ class Nl(Windowed):
             self._relax(settings, seen, variation)
         self.base = base
         self._stall = 10.0 * base + 2.0 * settings.window
+
+    def _is_late(self, settings: ConcurrencyLimit, seen: Seen) -> bool:
+        """Tell whether calls take more of the time that deadlines allow than they should."""
+        return bool(self.allowed) and seen.mean > settings.deadline_share * self.allowed
 
     def _control(self, settings: ConcurrencyLimit, seen: Seen) -> None:
         """Aim at what keeps the backend busy."""
@@ -206,7 +211,7 @@ class Nl(Windowed):
             while self._peaks and self._peaks[-1][1] <= self.peak:
                 self._peaks.pop()
             self._peaks.append((seen.now, self.peak))
-        self._baseline.learn(variation)
+            self._baseline.learn(variation)
         highest = self._peaks[0][1] if self._peaks else 0
         bound = max(settings.burst * highest + 4.0, 1.2 * _target(settings, seen.rate * seen.base))
         limit = self.limit

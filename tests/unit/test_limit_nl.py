@@ -445,3 +445,24 @@ def test_a_probe_of_a_backend_that_does_one_at_a_time_lets_one_in():
         driver.window(0.01, calls=20, seconds=0.2, refused=1)
 
     assert driver.law.limit == 1.0
+
+
+def test_what_calls_take_while_some_wait_does_not_become_the_base():
+    driver = Driver()
+    driver.window(peak=100)
+
+    for _ in range(100):
+        driver.window(0.03, peak=100)
+
+    assert driver.law.reason == "relaxed"
+    assert driver.law.base == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(("remaining", "reason"), [(0.07, "relaxed"), (0.05, "overload")])
+def test_calls_that_wait_and_take_most_of_their_time_are_too_many(remaining, reason):
+    driver = Driver()
+    driver.window(remaining=remaining)
+
+    driver.window(0.03, remaining=remaining)
+
+    assert driver.law.reason == reason
