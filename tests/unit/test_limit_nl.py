@@ -108,11 +108,11 @@ def test_the_base_follows_slowly_while_nothing_waits():
     driver = Driver()
     driver.window()
 
-    driver.window(0.03)
+    driver.window(0.026)
     driver.window(0.0201)
 
-    # By 0.05 x 0.5 x 80 / 100 first, as 1.5 is as far as it looks.
-    first = 0.02 * (1 + 0.05 * 0.5 * 0.8)
+    # By 0.05 x 0.3 x 80 / 100 first.
+    first = 0.02 * (1 + 0.05 * 0.3 * 0.8)
     assert driver.law.base == pytest.approx(first)
     lane = driver.law._baseline.lanes["m"]
     assert lane.base == pytest.approx(first * (1 + 0.05 * (0.0201 / first - 1) * 0.8))
