@@ -4,7 +4,8 @@ stack = Stack("payments", Timeout(2.0) + Retry() + CircuitBreaker() + Bulkhead(6
 channel = wrap_channel(grpc.insecure_channel(target), stack)
 """
 
-from ninelives_grpc import aio, config, presets, sinks
+from ninelives_grpc import aio, config, laws, presets, sinks
+from ninelives_grpc.admission.executor import AdmissionExecutor
 from ninelives_grpc.call import Call, Method, current_call, prioritize, shield
 from ninelives_grpc.errors import (
     ConfigError,
@@ -14,10 +15,12 @@ from ninelives_grpc.errors import (
     TimedOut,
     UnknownNameError,
 )
+from ninelives_grpc.laws.loop import FeedbackLoop
 from ninelives_grpc.lint import Finding
 from ninelives_grpc.observer.observer import Observer
 from ninelives_grpc.outcome import Kind, Outcome
 from ninelives_grpc.parameters import Adaptive
+from ninelives_grpc.policies.admission_queue import AdmissionQueue
 from ninelives_grpc.policies.budget import (
     ConcurrencyBudget,
     RetryBudget,
@@ -46,6 +49,8 @@ from ninelives_grpc.stacks.stack import Stack
 
 __all__ = [
     "Adaptive",
+    "AdmissionExecutor",
+    "AdmissionQueue",
     "Bulkhead",
     "Call",
     "CircuitBreaker",
@@ -55,6 +60,7 @@ __all__ = [
     "EarlyDrop",
     "Fallback",
     "Fault",
+    "FeedbackLoop",
     "Finding",
     "Hedge",
     "Kind",
@@ -86,6 +92,7 @@ __all__ = [
     "config",
     "current_call",
     "default_registry",
+    "laws",
     "presets",
     "prioritize",
     "server_interceptor",

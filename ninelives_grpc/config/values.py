@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
+from ninelives_grpc import laws
 from ninelives_grpc.errors import ConfigError, UnknownNameError
 from ninelives_grpc.parameters import settings, specs
+from ninelives_grpc.policies.admission_queue import AdmissionQueue
 from ninelives_grpc.policies.budget import (
     Budget,
     ConcurrencyBudget,
@@ -38,6 +40,7 @@ T = TypeVar("T")
 KINDS: Mapping[str, type[Policy]] = {
     kind.default_name(): kind
     for kind in (
+        AdmissionQueue,
         Bulkhead,
         CircuitBreaker,
         ConcurrencyLimit,
@@ -56,6 +59,21 @@ BUDGETS: Mapping[str, type[Budget]] = {
     "throttle": ThrottleBudget,
     "window": WindowBudget,
     "concurrency": ConcurrencyBudget,
+}
+LAWS: Mapping[str, type[laws.Law]] = {
+    kind.default_name(): kind
+    for kind in (
+        laws.AimdLaw,
+        laws.BreakerThresholdLaw,
+        laws.BulkheadSizeLaw,
+        laws.GovernorLaw,
+        laws.GradientLaw,
+        laws.HealthRateLaw,
+        laws.OpenTimeLaw,
+        laws.PidLaw,
+        laws.PredictionLaw,
+        laws.RetryBudgetLaw,
+    )
 }
 
 

@@ -175,6 +175,14 @@ class Compiler:
             free = f"{default}_{number}"
         return Address(stack=self._stack, policy=free, emitter=self._emitter, now=self._now)
 
+    def take_in(self, live: Live[Any]) -> None:
+        """Keep a running policy that no call passes; others may go through them meanwhile."""
+        self.policies = {**self.policies, live.name: live}
+
+    def let_go(self, live: Live[Any]) -> None:
+        """Keep it no more."""
+        self.policies = {name: each for name, each in self.policies.items() if each is not live}
+
     def _feed(self) -> None:
         """Have hedges tell their budget of successes where no retry does."""
         lives = self.policies.values()

@@ -50,6 +50,16 @@ audit: night-watch set_parameter succeeded by agents-tune
 audit: night-watch set_parameter succeeded by agents-tune
 audit: night-watch end_lease succeeded by lease
 """,
+    "aimd_on_a_bulkhead.py": """\
+after 5 s: 7 at once for 8 workers; all is well, and what there is is used
+after 30 s: 8 at once for 8 workers; all is well, and what there is is used
+after 60 s: 5 at once for 4 workers; all is well, and what there is is used
+""",
+    "rate_by_health.py": """\
+200/s possible: 200/s let through, 1 failed
+60/s possible: 60/s let through, 241 failed
+200/s possible: 181/s let through, 0 failed
+""",
     "any_function.py": """\
 from the cache
 failed: no route
@@ -103,6 +113,20 @@ at work: 0
 report: RESOURCE_EXHAUSTED
 served: first, login, page
 """,
+    "priorities_under_overload.py": """\
+critical: 10 of 10 served
+high: 10 of 10 served
+normal: 0 of 10 served
+background: 0 of 10 served
+in this order: critical, high
+""",
+    "noisy_tenant.py": """\
+noisy: 14 of 30 served
+red: 2 of 2 served
+green: 2 of 2 served
+blue: 2 of 2 served
+first: noisy, red, green, blue, noisy, red, green, blue
+""",
     "what_happens.py": """\
 prices/circuit_breaker: closed -> open
 errors: 1.0
@@ -110,6 +134,11 @@ refused: {'open': 2} of 5
 why: 3 calls failed in a row, UNAVAILABLE: down
 written: 8
 recorded: RequestFailed CircuitOpened CircuitRefused
+""",
+    "try_a_limit.py": """\
+nothing: 0.0 of what is possible, >= 0.95 is missed
+bulkhead: 0.6 of what is possible, >= 0.95 is missed
+concurrency_limit: 1.0 of what is possible, >= 0.95 is reached
 """,
     "entry_points.py": """\
 timeout/seconds: 2.0
