@@ -33,7 +33,7 @@ LIMITS: Mapping[str, str] = {
     "loop_lag": "lag_limit",
 }
 """The sources by name, and the parameter that says what is a pressure of 1."""
-_QUIET = 10.0
+_QUIET = 1.0
 """Seconds without a call after which nothing is read any more, until the next."""
 
 
