@@ -5,6 +5,7 @@ import random
 import pytest
 
 from ninelives_grpc import (
+    AdmissionQueue,
     Bulkhead,
     ConcurrencyLimit,
     ConfigError,
@@ -144,10 +145,11 @@ def test_the_queue_counts_where_calls_may_wait(registry):
     assert fills == [0.0, 0.0, 0.25, 0.5, 0.75, 1.0]
 
 
-def test_running_calls_count_as_a_share_of_a_limit_that_moves(registry):
-    stack = Stack("s", EarlyDrop() + ConcurrencyLimit(initial_limit=8), registry=registry)
+@pytest.mark.parametrize("limit", [ConcurrencyLimit(initial_limit=8), AdmissionQueue(8)])
+def test_running_calls_count_as_a_share_of_a_limit(registry, limit):
+    stack = Stack("s", EarlyDrop() + limit, registry=registry)
     for _ in range(4):
-        stack.policy("concurrency_limit").admit(call(), 0.0, None)
+        stack.policy(limit.default_name()).admit(call(), 0.0, None)
 
     assert stack.policy("early_drop").state(0.0)["fill"] == 0.5
 
