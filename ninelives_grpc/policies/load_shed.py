@@ -54,7 +54,7 @@ class LoadShed(Policy):
         sources: What to go by: `memory` (default), `memory_stall`, `cpu_stall`, `cpu`, `loop_lag`.
             What the system does not tell is left out.
         memory_limit: `memory`: bytes that this process may hold; None takes the limit of its
-            control groups, or the memory of the machine, whoever uses that.
+            control groups, or what it holds and what is left on the machine.
         memory_stall_limit: `memory_stall`: share of the last ten seconds in which somebody waited
             for memory (PSI) that counts as a pressure of 1.
         cpu_stall_limit: `cpu_stall`: the same for CPU.
