@@ -17,7 +17,6 @@ from ninelives_grpc.policies.gate import Permit, Refusal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ninelives_grpc.admission.ticket import Ticket
     from ninelives_grpc.policies.admission_queue import AdmissionQueueGate
 
 
@@ -88,14 +87,16 @@ class AdmissionExecutor(ThreadPoolExecutor):
         arrival = None if kwargs else arrival_of(fn)
         if arrival is None:
             return self._others.submit(fn, *args, **kwargs)
-        entrance = arrival[0]
-        gate, now = entrance.gate, entrance.stack.clock.now()
+        job = Job(arrival, fn, args)
+        gate = job.gate
         if gate not in self._gates:
             self._gates.add(gate)
             gate.add_workers(self._number)
-        job = Job(arrival, fn, args, now)
+        if gate.enter():
+            return self._start(job)
         try:
-            verdict = gate.admit(job.call, now, job.call.deadline)
+            call = job.call
+            verdict = gate.admit(call, call.started, call.deadline)
         except Exception:  # noqa: BLE001 - of `fair_by`, which raises it to the handler again
             return self._others.submit(fn, *args)
         if isinstance(verdict, Permit):
@@ -129,25 +130,23 @@ class AdmissionExecutor(ThreadPoolExecutor):
 
     def _start(self, job: Job) -> Future[Any]:
         """Give a call that has a place to a worker."""
-        ticket = job.ticket()
         try:
-            future = super().submit(job.run, ticket)
+            future = super().submit(job.run)
         except RuntimeError:
-            job.gate.finish(ticket, job.now())
+            job.finished(None)
             return self._refuse(job, job.gate.shut(job.call, job.now()))
-        # Also when it is cancelled, and never runs.
-        future.add_done_callback(partial(_finish, job, ticket))
+        future.add_done_callback(job.finished)
         return future
 
     def _refuse(self, job: Job, refusal: Refusal) -> Future[Any]:
         """Have a client told that its call is refused."""
-        ticket = job.ticket(refusal)
+        job.refusal = refusal
         try:
-            return self._refusing.submit(job.run, ticket)
+            return self._refusing.submit(job.run)
         except RuntimeError:
             # A call that came after the end has to be ended all the same, or its server never does.
             late: Future[Any] = Future()
-            work = partial(_do, late, partial(job.run, ticket))
+            work = partial(_do, late, job.run)
             threading.Thread(target=work, name=f"{self._prefix}-late", daemon=True).start()
             return late
 
@@ -212,10 +211,6 @@ class AdmissionExecutor(ThreadPoolExecutor):
         until = job.gate.throw_out(job.now())
         if until is not None:
             self._watch(job, until)
-
-
-def _finish(job: Job, ticket: Ticket, _: object) -> None:
-    job.gate.finish(ticket, job.now())
 
 
 def _do(future: Future[Any], work: Callable[[], Any]) -> None:

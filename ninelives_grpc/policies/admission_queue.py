@@ -202,9 +202,28 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         )
         self._free(outcome.duration if learned else None, now)
 
-    def finish(self, ticket: Ticket, now: float) -> None:
-        """Free the place of a call whose worker is done with it, whatever became of it."""
-        self._free(ticket.seconds, now)
+    def enter(self) -> bool:
+        """Give a place if one is free and nobody waits, for `finish` to take back.
+
+        It asks nothing of the call, and tells nobody: it says no where somebody listens.
+        """
+        law = self._law
+        with self._lock:
+            in_flight = law.in_flight + 1
+            if in_flight > law.limit or law.lines.size or self._emitter.routine:
+                return False
+            law.in_flight = in_flight
+            law.acquired += 1
+        return True
+
+    def finish(self, seconds: float | None, now: float) -> None:
+        """Free the place of a call whose worker is done with it, whatever became of it.
+
+        Args:
+            seconds: What it took, if that says what others will take.
+            now: The time.
+        """
+        self._free(seconds, now)
 
     def claim(self, wait: Wait, call: Call, now: float) -> Verdict:
         """Take the place that was granted meanwhile, wait on, or give up."""
