@@ -118,8 +118,11 @@ class Nq:
         """Return a place for a call that can be in time."""
         settings, mean = self._settings(), self.service.mean
         need = mean + settings.deviations * self.service.deviation
-        latest = now + settings.default_wait if deadline is None else deadline - need
-        self._given.add(latest + need - now, settings.weight)
+        given = settings.default_wait + need if deadline is None else deadline - now
+        self._given.add(given, settings.weight)
+        if deadline is not None:
+            need += settings.margin * given
+        latest = now + given - need
         line = self.lines.line(rank, key, now)
         if line.over(now, *self._over_when()):
             latest = min(latest, now + max(settings.over_wait, settings.over_share * mean))

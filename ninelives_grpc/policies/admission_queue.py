@@ -59,8 +59,8 @@ class AdmissionQueue(Policy):
     message; yet a stream holds its place to the end. Streams that live long, such as
     subscriptions, do not belong behind a queue.
 
-    The law is NQ: a call needs the mean of the service times and two mean deviations, and has to
-    wait for the length of the queue times that mean, divided by the places.
+    The law is NQ: a call needs the mean of the service times, two mean deviations and a margin, and
+    has to wait for the length of the queue times that mean, divided by the places.
 
     Args:
         width: Calls that may run at once; None takes the number of workers of the executor, or as
@@ -75,6 +75,8 @@ class AdmissionQueue(Policy):
         over_wait: Seconds that a call may wait in such a line.
         over_share: The same, as a share of the time that a call takes; the greater of both counts.
         deviations: Mean deviations from the mean that a call is taken to need.
+        margin: Share of the time that a call has when it arrives which its answer is to have left:
+            for its way to the client, and all else that takes time and is no work.
         weight: How far each call moves the mean, as a share of the distance.
         fair_by: Who has a line of their own: `method`, `peer`, `metadata:NAME` or a function of
             the call, which is told no request; by default nobody.
@@ -107,6 +109,9 @@ class AdmissionQueue(Policy):
     )
     deviations: float = parameter(
         default=2.0, low=0.0, high=20.0, doc="Mean deviations over the mean that a call needs."
+    )
+    margin: float = parameter(
+        default=0.1, low=0.0, high=0.9, unit="ratio", doc="Share of a call's time to keep."
     )
     weight: float = parameter(
         default=0.02, low=0.0001, high=1.0, unit="ratio", doc="How far each call moves the mean."
