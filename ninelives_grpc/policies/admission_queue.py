@@ -13,7 +13,13 @@ from ninelives_grpc.outcome import Code
 from ninelives_grpc.parameters import option, parameter, policy
 from ninelives_grpc.policies.gate import PERMIT, Gate, Permit, Refusal, Verdict, Wait
 from ninelives_grpc.policies.policy import Policy
-from ninelives_grpc.policies.scope import STACK, Scope, key_function, scope_problem
+from ninelives_grpc.policies.scope import (
+    STACK,
+    Scope,
+    key_function,
+    known_on_arrival,
+    scope_problem,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -195,6 +201,22 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         if self._emitter.routine:
             self._report(call, now)
         return PERMIT
+
+    @property
+    def keyed(self) -> bool:  # type: ignore[override]
+        """Whether it looks into the call, which it does only while somebody waits."""
+        return self._law.lines.size > 0
+
+    def would_refuse(self, call: Call | None, now: float) -> bool:
+        """Tell whether more come than can be served, and as many wait as may by now.
+
+        That holds whatever the call's deadline is, which is not known before its request is.
+        """
+        if call is None or not known_on_arrival(self.policy.fair_by):
+            return False
+        key, rank = "" if self._key_of is None else self._key_of(call), call.rank[0]
+        with self._lock:
+            return self._law.hopeless(rank, key, now)
 
     def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:
         """Free the place, and give it to the next; with a ticket that is for the executor to do."""
