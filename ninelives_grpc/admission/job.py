@@ -26,9 +26,9 @@ class Job:
     """What gRPC wants to have run, and the call that it is for.
 
     Attributes:
+        entrance: Where it enters the queue.
         gate: The queue.
         now: Tells the time.
-        at: Calls a function at a time.
         place: Where it waits, once it does.
         future: What gRPC holds, when it waits.
         refusal: Why the call is refused, or None.
@@ -37,11 +37,10 @@ class Job:
     __slots__ = (
         "_args",
         "_call",
-        "_entrance",
         "_fn",
         "_metadata",
         "_seconds",
-        "at",
+        "entrance",
         "future",
         "gate",
         "now",
@@ -53,10 +52,9 @@ class Job:
 
     def __init__(self, arrival: Arrival, fn: Callable[..., Any], args: Any) -> None:
         """Note what gRPC hands over: a function, the event, the state, and what else it needs."""
-        self._entrance, self._metadata = entrance, _ = arrival
+        self.entrance, self._metadata = entrance, _ = arrival
         self.gate: AdmissionQueueGate = entrance.gate
         self.now = entrance.now
-        self.at = entrance.at
         self.refusal: Refusal | None = None
         self._fn = fn
         self._args = args
@@ -67,7 +65,7 @@ class Job:
     def call(self) -> Call:
         """The call, as far as it is known on arrival; made only for who asks."""
         if self._call is None:
-            entrance, now = self._entrance, self.now()
+            entrance, now = self.entrance, self.now()
             event = self._args[1] if len(self._args) > 1 else None
             deadline = entrance.within(_deadline(event, now), now)
             peer = partial(_peer, event)
@@ -77,7 +75,7 @@ class Job:
     def run(self) -> Any:
         """Do the work, with a ticket where the stack of the handler finds it."""
         fn = self._fn
-        ticket = Ticket(self.gate, streams=self._entrance.streams, refusal=self.refusal)
+        ticket = Ticket(self.gate, streams=self.entrance.streams, refusal=self.refusal)
         fn(TICKET.set, ticket)
         # What the handler hands to the executor in its context is no call that arrives.
         fn(ARRIVAL.set, None)
