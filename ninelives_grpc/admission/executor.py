@@ -90,7 +90,7 @@ class AdmissionExecutor(ThreadPoolExecutor):
             return self._others.submit(fn, *args, **kwargs)
         job = Job(arrival, fn, args)
         gate = job.gate
-        if gate not in self._gates:
+        if gate not in self._gates and not self._closed:
             self._gates.add(gate)
             gate.add_workers(self._number)
         if gate.enter():
@@ -148,7 +148,11 @@ class AdmissionExecutor(ThreadPoolExecutor):
             # A call that came after the end has to be ended all the same, or its server never does.
             late: Future[Any] = Future()
             work = partial(_do, late, job.run)
-            threading.Thread(target=work, name=f"{self._prefix}-late", daemon=True).start()
+            try:
+                threading.Thread(target=work, name=f"{self._prefix}-late", daemon=True).start()
+            except RuntimeError as error:
+                # The interpreter ends, and nobody is told anything any more.
+                late.set_exception(error)
             return late
 
     def _wait(self, job: Job, place: Place) -> Future[Any]:
