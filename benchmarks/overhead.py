@@ -38,6 +38,7 @@ from measure import (
 from variants import Variant, aio_variants, sync_variants
 
 from ninelives_grpc import (
+    AdmissionQueue,
     Bulkhead,
     Call,
     ConcurrencyLimit,
@@ -85,6 +86,7 @@ def measure_gates(rounds: int) -> None:
         Stack("gates", policy, registry=Registry())
         for policy in (
             Bulkhead(1000),
+            AdmissionQueue(1000),
             ConcurrencyLimit(),
             ConcurrencyLimit(algorithm="aimd"),
             Throttle(),
