@@ -11,6 +11,7 @@ import grpc
 from ninelives_grpc.config.problems import Problems
 from ninelives_grpc.config.values import (
     BUDGETS,
+    GAUGES,
     KINDS,
     LAWS,
     codes,
@@ -36,8 +37,9 @@ from ninelives_grpc.routes import Routes
 from ninelives_grpc.stacks.stack import Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
+    from ninelives_grpc.laws.metrics import Gauge
     from ninelives_grpc.policies.policy import Policy
     from ninelives_grpc.stacks.algebra import Expression
 
@@ -64,7 +66,7 @@ class Builder:
         data: object,
         where: str,
         policies: Mapping[str, Expression],
-        gauges: Mapping[str, Callable[[], float]] | None = None,
+        gauges: Mapping[str, Gauge] | None = None,
     ) -> None:
         """Read all of it: the budgets, which stacks share, the stacks, and the routes."""
         self.problems = Problems()
@@ -122,7 +124,7 @@ class Builder:
         handle = find("parameter", values.pop("parameter"), stack.parameters, f"{path}.parameter")
         gauge = None
         if "gauge" in values:
-            gauge = find("gauge", values.pop("gauge"), self._gauges, f"{path}.gauge")
+            gauge = self._gauge(values.pop("gauge"), f"{path}.gauge")
         self._only(values, settings_of(kind).keys() - {"name"}, path)
         law = self._made(kind, values | {"name": name}, path)
         if law is None:
@@ -132,6 +134,13 @@ class Builder:
             self.loops.append(self._registry.add_loop(loop, start=False))
         except ConfigError as error:
             raise ConfigError(error.message, path=path) from None
+
+    def _gauge(self, name: object, path: str) -> Gauge:
+        """Return what the program gives by that name, or a sensor."""
+        if isinstance(name, str) and name in self._gauges:
+            return self._gauges[name]
+        known = {**GAUGES, **dict.fromkeys(self._gauges, GAUGES["memory"])}
+        return find("gauge", name, known, path)().read
 
     def hand_over(self, registry: Registry) -> None:
         """Put the stacks into a registry, and have their loops asked."""

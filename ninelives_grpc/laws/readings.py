@@ -14,8 +14,7 @@ from ninelives_grpc.policies.concurrency_limit import ConcurrencyLimitGate
 from ninelives_grpc.policies.rate_limit import RateLimitGate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from ninelives_grpc.laws.metrics import Gauge
     from ninelives_grpc.policies.policy import Live
     from ninelives_grpc.stacks.stack import Stack
 
@@ -30,9 +29,7 @@ class Readings:
         now: The time.
     """
 
-    def __init__(
-        self, stack: Stack, target: Live[Any], gauge: Callable[[], float] | None, now: float
-    ) -> None:
+    def __init__(self, stack: Stack, target: Live[Any], gauge: Gauge | None, now: float) -> None:
         self._stack = stack
         self._target = target
         self._gauge = gauge
@@ -73,7 +70,7 @@ class Readings:
             budget_left=_budget_left(self._stack, now),
             used=self._used(ran, ran * (mean or 0.0), refused[self._target.name]),
             recoveries=self._recoveries(),
-            gauge=None if self._gauge is None else float(self._gauge()),
+            gauge=self._read_gauge(),
         )
 
     def restart(self, now: float) -> None:
@@ -84,6 +81,10 @@ class Readings:
     def close(self) -> None:
         """Read no more."""
         self._stack.recorder.leave(self._reader)
+
+    def _read_gauge(self) -> float | None:
+        found = None if self._gauge is None else self._gauge()
+        return None if found is None else float(found)
 
     def _mark(self) -> None:
         self._refused = self._refusals()

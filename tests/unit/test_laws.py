@@ -265,6 +265,15 @@ def test_a_governor_moves_a_parameter_by_a_gauge():
     assert world.state["condition"] == "degraded"
 
 
+def test_a_gauge_that_does_not_know_leaves_the_value():
+    world = Steered(
+        laws.GovernorLaw(200.0), RateLimit(150.0), "rate_limit/rate", gauge=lambda: None
+    )
+
+    assert [world.tick() for _ in range(3)] == [None] * 3
+    assert world.state["errors"] == 0
+
+
 WEIGHTS = {"level": 0.5, "trend": 0.5, "error": 0.2}
 
 
