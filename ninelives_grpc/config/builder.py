@@ -121,16 +121,19 @@ class Builder:
             if needed not in values:
                 raise ConfigError(f"needs {needed}", path=path)
         kind = find("law", values.pop("law"), LAWS, f"{path}.law")
-        handle = find("parameter", values.pop("parameter"), stack.parameters, f"{path}.parameter")
-        gauge = None
-        if "gauge" in values:
-            gauge = self._gauge(values.pop("gauge"), f"{path}.gauge")
+        parameter, gauge = values.pop("parameter"), values.pop("gauge", None)
+        handle = read = None
+        with self.problems.noted():
+            handle = find("parameter", parameter, stack.parameters, f"{path}.parameter")
+        if gauge is not None:
+            with self.problems.noted():
+                read = self._gauge(gauge, f"{path}.gauge")
         self._only(values, settings_of(kind).keys() - {"name"}, path)
         law = self._made(kind, values | {"name": name}, path)
-        if law is None:
+        if law is None or handle is None or (read is None and gauge is not None):
             return
         try:
-            loop = FeedbackLoop(law, handle, gauge=gauge)
+            loop = FeedbackLoop(law, handle, gauge=read)
             self.loops.append(self._registry.add_loop(loop, start=False))
         except ConfigError as error:
             raise ConfigError(error.message, path=path) from None
