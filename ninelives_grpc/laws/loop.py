@@ -271,7 +271,7 @@ class FeedbackLoop(Live[Law]):
 
     def _rest(self, readings: Readings, value: Value, now: float) -> None:
         """Do nothing, as it is not enabled."""
-        readings.restart(now)
+        readings.skip(now)
         self._applied, self._exact = value, float(value or 0.0)
         self._resting = True
         self.paused = ""
