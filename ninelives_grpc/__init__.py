@@ -5,6 +5,7 @@ channel = wrap_channel(grpc.insecure_channel(target), stack)
 """
 
 from ninelives_grpc import aio, config, laws, presets, sinks
+from ninelives_grpc.admission.executor import AdmissionExecutor
 from ninelives_grpc.call import Call, Method, current_call, prioritize, shield
 from ninelives_grpc.errors import (
     ConfigError,
@@ -19,6 +20,7 @@ from ninelives_grpc.lint import Finding
 from ninelives_grpc.observer.observer import Observer
 from ninelives_grpc.outcome import Kind, Outcome
 from ninelives_grpc.parameters import Adaptive
+from ninelives_grpc.policies.admission_queue import AdmissionQueue
 from ninelives_grpc.policies.budget import (
     ConcurrencyBudget,
     RetryBudget,
@@ -47,6 +49,8 @@ from ninelives_grpc.stacks.stack import Stack
 
 __all__ = [
     "Adaptive",
+    "AdmissionExecutor",
+    "AdmissionQueue",
     "Bulkhead",
     "Call",
     "CircuitBreaker",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.idempotency import marked_idempotent
 from ninelives_grpc.laws.breaker_threshold import BreakerThresholdLaw
+from ninelives_grpc.policies.admission_queue import AdmissionQueue
 from ninelives_grpc.policies.budget import ConcurrencyBudget, RetryBudget, WindowBudget
 from ninelives_grpc.policies.bulkhead import Bulkhead, Order
 from ninelives_grpc.policies.circuit_breaker import CircuitBreaker, Mode
@@ -273,6 +274,48 @@ def load_shed_without_source(way: Way) -> Iterator[Finding]:
             )
 
 
+def queue_without_executor(way: Way) -> Iterator[Finding]:
+    """Find queues of sync servers in which threads wait, behind the queue of their own pool."""
+    for live in way:
+        if isinstance(live.policy, AdmissionQueue) and live.in_threads and not live.workers:  # type: ignore[attr-defined]
+            yield Finding(
+                rule="queue-without-executor",
+                path=live.path,
+                message="calls wait for a thread of the server before it sees them, and then in it",
+                fix="give the server an AdmissionExecutor in place of its ThreadPoolExecutor",
+            )
+
+
+def width_over_workers(way: Way) -> Iterator[Finding]:
+    """Find queues that would have more calls run than there are workers."""
+    for live in way:
+        if not isinstance(live.policy, AdmissionQueue):
+            continue
+        width, workers = live.policy.width, live.workers  # type: ignore[attr-defined]
+        if width is not None and 0 < workers < width:
+            yield Finding(
+                rule="width-over-workers",
+                path=live.path,
+                message=f"{width} calls may run, and the executor has {workers} workers",
+                fix=f"set {live.path}/width to {workers} or null, or give it more workers",
+            )
+
+
+def waits_twice(way: Way) -> Iterator[Finding]:
+    """Find waits inside of a queue, which takes them for work, or outside, where nothing counts."""
+    queues = [live for live in way if isinstance(live.policy, AdmissionQueue)]
+    for live in way:
+        policy = live.policy
+        waits = isinstance(policy, Bulkhead) and policy.max_queue and policy.max_wait > 0
+        if queues and (waits or (isinstance(policy, RateLimit) and policy.max_wait > 0)):
+            yield Finding(
+                rule="waits-twice",
+                path=live.path,
+                message=f"calls wait here and in {queues[0].path}, which does not know of it",
+                fix=f"set {live.path}/max_wait to 0",
+            )
+
+
 RULES: tuple[Callable[[Way], Iterator[Finding]], ...] = (
     attempts_outlast_deadline,
     breaker_outside_retry,
@@ -283,6 +326,9 @@ RULES: tuple[Callable[[Way], Iterator[Finding]], ...] = (
     rank_without_queue,
     early_drop_without_limit,
     load_shed_without_source,
+    queue_without_executor,
+    width_over_workers,
+    waits_twice,
 )
 """What is looked for on each way by its policies alone."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
+from ninelives_grpc.clock import MONOTONIC, Clock
 from ninelives_grpc.config.problems import Problems
 from ninelives_grpc.config.values import (
     BUDGETS,
@@ -67,6 +68,8 @@ class Builder:
         where: str,
         policies: Mapping[str, Expression],
         gauges: Mapping[str, Gauge] | None = None,
+        *,
+        clock: Clock = MONOTONIC,
     ) -> None:
         """Read all of it: the budgets, which stacks share, the stacks, and the routes."""
         self.problems = Problems()
@@ -75,6 +78,7 @@ class Builder:
         self.loops: list[FeedbackLoop] = []
         self._given = policies
         self._gauges = gauges or {}
+        self._clock = clock
         self._registry = Registry()
         self._building: list[str] = []
         self._budgets: dict[str, Budget | None] = {}
@@ -107,7 +111,7 @@ class Builder:
         finally:
             self._building.pop()
         try:
-            self.stacks[name] = Stack(name, expression, registry=self._registry)
+            self.stacks[name] = Stack(name, expression, registry=self._registry, clock=self._clock)
         except ConfigError as error:
             raise ConfigError(error.message, path=path) from None
         for loop, settings in self._table(values.get("loops", {}), f"{path}.loops").items():

@@ -11,6 +11,7 @@ import grpc
 from ninelives_grpc import laws, pressure
 from ninelives_grpc.errors import ConfigError, UnknownNameError
 from ninelives_grpc.parameters import settings, specs
+from ninelives_grpc.policies.admission_queue import AdmissionQueue
 from ninelives_grpc.policies.budget import (
     Budget,
     ConcurrencyBudget,
@@ -40,6 +41,7 @@ T = TypeVar("T")
 KINDS: Mapping[str, type[Policy]] = {
     kind.default_name(): kind
     for kind in (
+        AdmissionQueue,
         Bulkhead,
         CircuitBreaker,
         ConcurrencyLimit,

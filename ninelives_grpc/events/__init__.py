@@ -1,6 +1,6 @@
 """What policies did: one class an event, named in the past tense.
 
-Events are published after the policy has released its lock. Two of them happen on every good call;
+Events are published after the policy has released its lock. Some of them happen on every good call;
 they are marked `routine`, and are only counted, not built, unless a sink asks for them.
 """
 
@@ -23,6 +23,9 @@ from ninelives_grpc.events.changes import ParameterChanged
 from ninelives_grpc.events.emitter import Emitter
 from ninelives_grpc.events.event import KINDS, Event, Severity
 from ninelives_grpc.events.gates import (
+    AdmissionAcquired,
+    AdmissionQueued,
+    AdmissionRefused,
     BulkheadAcquired,
     BulkheadQueued,
     BulkheadRefused,
@@ -54,6 +57,9 @@ from ninelives_grpc.events.shares import (
 
 __all__ = [
     "KINDS",
+    "AdmissionAcquired",
+    "AdmissionQueued",
+    "AdmissionRefused",
     "BulkheadAcquired",
     "BulkheadQueued",
     "BulkheadRefused",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ninelives_grpc.policies.admission_queue import AdmissionQueueGate
 from ninelives_grpc.policies.budget import BudgetFlow
 from ninelives_grpc.policies.bulkhead import BulkheadGate
 from ninelives_grpc.policies.circuit_breaker import CircuitBreakerGate
@@ -23,7 +24,7 @@ def inspected(live: Live[Any], now: float) -> tuple[float | None, float | None]:
     """Return how much of a limit is used, 0..1, and how much of a budget is left, or None."""
     if isinstance(live, BulkheadGate):
         return live.in_flight / live.policy.max_concurrent, None
-    if isinstance(live, ConcurrencyLimitGate | EarlyDropGate):
+    if isinstance(live, AdmissionQueueGate | ConcurrencyLimitGate | EarlyDropGate):
         return live.fill(), None
     if isinstance(live, LoadShedGate):
         return live.pressure, None

@@ -22,6 +22,7 @@ from ninelives_grpc.call import Side
 from ninelives_grpc.naming import snake_case
 from ninelives_grpc.observer import loops
 from ninelives_grpc.observer.inspect import circuits_of
+from ninelives_grpc.policies.admission_queue import AdmissionQueueGate
 from ninelives_grpc.policies.budget import BudgetFlow
 from ninelives_grpc.policies.bulkhead import BulkheadGate
 from ninelives_grpc.policies.circuit import CircuitState
@@ -63,6 +64,9 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0
 _RETRIES = (1.0, 2.0, 3.0, 4.0, 5.0)
 
 _FIGURES: tuple[tuple[type[Live[Any]], str, str, str], ...] = (
+    (AdmissionQueueGate, "in_flight", "{call}", "Calls that hold a place."),
+    (AdmissionQueueGate, "limit", "{call}", "Places there are."),
+    (AdmissionQueueGate, "queued", "{call}", "Calls that wait for their turn."),
     (BulkheadGate, "in_flight", "{call}", "Calls that hold a place."),
     (BulkheadGate, "limit", "{call}", "Places there are."),
     (BulkheadGate, "queued", "{call}", "Calls that wait for a place."),
@@ -229,6 +233,8 @@ def _events(stack: Stack) -> Iterator[Observation]:
     for live in stack.policies.values():
         if isinstance(live, BulkheadGate):
             yield Observation(live.acquired, _about(stack, live) | {EVENT: "BulkheadAcquired"})
+        elif isinstance(live, AdmissionQueueGate):
+            yield Observation(live.acquired, _about(stack, live) | {EVENT: "AdmissionAcquired"})
 
 
 def _circuits(stack: Stack) -> Iterator[Observation]:

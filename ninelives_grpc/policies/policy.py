@@ -131,6 +131,8 @@ class Live(Generic[P]):
     """
 
     role: ClassVar[Role]
+    queues: ClassVar[bool] = False
+    """Whether it keeps the queue of a server's workers."""
 
     def __init__(self, policy: P, address: Address) -> None:
         """Start with the values as declared."""

@@ -113,6 +113,20 @@ at work: 0
 report: RESOURCE_EXHAUSTED
 served: first, login, page
 """,
+    "priorities_under_overload.py": """\
+critical: 10 of 10 served
+high: 10 of 10 served
+normal: 0 of 10 served
+background: 0 of 10 served
+in this order: critical, high
+""",
+    "noisy_tenant.py": """\
+noisy: 14 of 30 served
+red: 2 of 2 served
+green: 2 of 2 served
+blue: 2 of 2 served
+first: noisy, red, green, blue, noisy, red, green, blue
+""",
     "what_happens.py": """\
 prices/circuit_breaker: closed -> open
 errors: 1.0
@@ -120,6 +134,11 @@ refused: {'open': 2} of 5
 why: 3 calls failed in a row, UNAVAILABLE: down
 written: 8
 recorded: RequestFailed CircuitOpened CircuitRefused
+""",
+    "try_a_limit.py": """\
+nothing: 0.0 of what is possible, >= 0.95 is missed
+bulkhead: 0.6 of what is possible, >= 0.95 is missed
+concurrency_limit: 1.0 of what is possible, >= 0.95 is reached
 """,
     "entry_points.py": """\
 timeout/seconds: 2.0

@@ -5,6 +5,7 @@
 from hypothesis import strategies as st
 
 from ninelives_grpc import (
+    AdmissionQueue,
     Bulkhead,
     CircuitBreaker,
     ConcurrencyBudget,
@@ -29,6 +30,17 @@ from ninelives_grpc.policies.throttle import Algorithm as ThrottleAlgorithm
 
 # Numbers are halves and quarters, on which floats are exact, so that models can be compared by ==.
 VALUES = {
+    AdmissionQueue: {
+        "width": st.sampled_from([None, 1, 2, 4]),
+        "max_queue": st.integers(0, 6),
+        "default_wait": st.sampled_from([0.0, 1.0, 5.0]),
+        "over_after": st.sampled_from([None, 0.0, 0.5, 4.0]),
+        "over_delay": st.sampled_from([0.0, 0.25]),
+        "over_wait": st.sampled_from([0.0, 0.25, 1.0]),
+        "over_share": st.sampled_from([0.0, 0.5]),
+        "deviations": st.sampled_from([0.0, 2.0]),
+        "weight": st.sampled_from([0.25, 1.0]),
+    },
     Bulkhead: {
         "max_concurrent": st.integers(1, 4),
         "max_queue": st.integers(0, 6),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ninelives_grpc import (
+    AdmissionQueue,
     Bulkhead,
     CircuitBreaker,
     ConcurrencyLimit,
@@ -53,7 +54,10 @@ SERVER: Mapping[str, Callable[[], Any]] = {
         + RateLimit(1e6, burst=1e6)
         + Fault()
     ),
-    "messages": lambda: Timeout(60.0, idle=60.0) + ConcurrencyLimit(initial_limit=64),
+    # A sync server with it has the executor that goes with it.
+    "messages": lambda: (
+        Timeout(60.0, idle=60.0) + AdmissionQueue() + ConcurrencyLimit(initial_limit=64)
+    ),
 }
 """For servers."""
 

@@ -3,6 +3,7 @@
 import pytest
 
 from ninelives_grpc import (
+    AdmissionQueue,
     Bulkhead,
     CircuitBreaker,
     ConcurrencyBudget,
@@ -78,6 +79,14 @@ AT_FAULT = {
     "a load shed that is told nothing": (
         lambda: LoadShed(sources=[]) + Bulkhead(4),
         [("load-shed-without-source", "s/load_shed")],
+    ),
+    "a wait in a queue": (
+        lambda: AdmissionQueue() + Bulkhead(4, max_queue=8, max_wait=1.0),
+        [("waits-twice", "s/bulkhead")],
+    ),
+    "a turn before a queue": (
+        lambda: RateLimit(10.0, max_wait=2.0) + AdmissionQueue(),
+        [("waits-twice", "s/rate_limit")],
     ),
     "free retries": (lambda: Retry(budget=FREE), [("retries-without-budget", "s/retry")]),
     "as many retries as calls": (

@@ -3,6 +3,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from ninelives_grpc import (
+    AdmissionQueue,
     Bulkhead,
     Call,
     CircuitBreaker,
@@ -133,6 +134,23 @@ def test_what_has_no_figure_is_left_out(registry, reader):
     Stack("unlimited", EarlyDrop(), registry=registry)
 
     assert values(reader, "ninelives.early_drop.fill") == []
+
+
+def test_a_queue_is_published(registry, reader, clock):
+    stack = Stack("queued", AdmissionQueue(1), registry=registry, clock=clock)
+    gate = stack.policy("admission_queue")
+    for _ in range(3):
+        gate.admit(Call(Method("m"), 0.0), clock.now(), None)
+
+    assert values(reader, "ninelives.admission_queue.limit") == [1]
+    assert values(reader, "ninelives.admission_queue.in_flight") == [1]
+    assert values(reader, "ninelives.admission_queue.queued") == [2]
+    acquired = [
+        value
+        for key, value in points(reader, "ninelives.events").items()
+        if dict(key)["ninelives.event"] == "AdmissionAcquired"
+    ]
+    assert acquired == [1]
 
 
 def test_events_are_counted_and_good_calls_among_them(stack, reader, clock):

@@ -7,6 +7,7 @@ import tracemalloc
 import pytest
 
 from ninelives_grpc import (
+    AdmissionQueue,
     Bulkhead,
     CircuitBreaker,
     ConcurrencyLimit,
@@ -176,6 +177,7 @@ def test_more_changes_than_are_kept_still_fill_the_window(world):
 
 def test_limits_tell_how_much_is_used_and_budgets_what_is_left(world):
     limits = RateLimit(10.0, burst=4.0) + Bulkhead(4) + ConcurrencyLimit(initial_limit=5)
+    limits += AdmissionQueue(10)
     shares = LoadShed(sources=[]) + EarlyDrop()
     stack = world.stack("shop", Retry(3) + shares + limits)
     stack.policy("load_shed").feel({"memory": 0.6}, 0.0)
@@ -187,6 +189,7 @@ def test_limits_tell_how_much_is_used_and_budgets_what_is_left(world):
     assert used["shop/concurrency_limit"] == pytest.approx(0.2)
     assert used["shop/early_drop"] == pytest.approx(0.25)
     assert used["shop/load_shed"] == pytest.approx(0.6)
+    assert used["shop/admission_queue"] == pytest.approx(0.1)
     (left,) = [policy.left for policy in seen if policy.left is not None]
     assert left == pytest.approx(5.0)
 

@@ -28,6 +28,7 @@ SUBCOMMANDS = {
     "profiles": "List the profiles: control planes by name.",
     "prometheus": "Write rules, alerts and a dashboard for Prometheus and Grafana.",
     "recorder": "Read what a flight recorder has left behind.",
+    "simulate": "Try stacks on a simulated server.",
     "token": "Make, list and remove tokens.",
     "top": "Watch all stacks, those in trouble first.",
 }

@@ -1,0 +1,46 @@
+"""Make many simulations at once, one a processor."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ninelives_grpc.simulation.scenario import Scenario
+
+T = TypeVar("T")
+
+
+def quiet(done: int, of: int) -> None:
+    """Tell nobody how many simulations are done, and of how many."""
+
+
+def in_processes(
+    function: Callable[[Scenario, int], T], todo: Sequence[tuple[Scenario, int]], processes: int
+) -> Iterator[tuple[int, T]]:
+    """Call a function for each scenario and seed, and go through what it returns as it comes.
+
+    Args:
+        function: Of a module, for other processes to find it.
+        todo: What to call it with.
+        processes: How many to use; 1 calls it here.
+
+    Yields:
+        The place in `todo`, and what the function returned.
+    """
+    if processes <= 1 or len(todo) <= 1:
+        for number, (scenario, seed) in enumerate(todo):
+            yield number, function(scenario, seed)
+        return
+    # Not forked: the process may have threads, and gRPC's do not survive that.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(todo)), mp_context=context) as pool:
+        running = {pool.submit(function, *each): number for number, each in enumerate(todo)}
+        try:
+            for future in as_completed(running):
+                yield running[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,403 @@
+"""What is simulated: a server, who calls it, for how long, and what is expected of it.
+
+Every section of a scenario file is a frozen dataclass of parameters, with bounds and units, as
+policies are: so a file is read, and its mistakes are told, in the same way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from ninelives_grpc.errors import ConfigError
+from ninelives_grpc.parameters import option, parameter, policy, validated
+from ninelives_grpc.priority import PRIORITY_KEY, Priority
+
+if TYPE_CHECKING:
+    from ninelives_grpc.simulation.source import Stacks
+
+METHOD = "shop.v1.Prices/Get"
+"""What is called when a scenario does not say."""
+
+
+class Kind(StrEnum):
+    """How the time that one call takes is distributed."""
+
+    LOGNORMAL = "lognormal"
+    EXPONENTIAL = "exponential"
+    FIXED = "fixed"
+    PARETO = "pareto"
+
+
+class QueueOrder(StrEnum):
+    """Which of the calls before the workers is next."""
+
+    FIFO = "fifo"
+    LIFO = "lifo"
+
+
+class Measure(StrEnum):
+    """What a mark is about."""
+
+    GOODPUT = "goodput"
+    """Replies within their deadline, as a share of min(offered, capacity)."""
+    SERVED = "served"
+    """Replies within their deadline, as a share of what was offered."""
+    REFUSED = "refused"
+    """Calls that were refused, as a share of what was offered."""
+    AMPLIFICATION = "amplification"
+    """Attempts that reached the server, as a multiple of the calls that were made."""
+
+
+@policy
+class Section:
+    """A part of a scenario; its values are checked when it is made."""
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            ConfigError: One is not allowed; names the field and what is.
+        """
+        validated(self, type(self).__name__)
+        problem = self.conflict()
+        if problem:
+            raise ConfigError(problem, path=type(self).__name__)
+
+    def conflict(self) -> str:
+        """Say which values do not go together, or return ""."""
+        return ""
+
+    def __repr__(self) -> str:
+        """Show what differs from the default."""
+        fields = dataclasses.fields(self)
+        shown = {each.name: getattr(self, each.name) for each in fields}
+        changed = (
+            f"{each.name}={shown[each.name]!r}"
+            for each in fields
+            if shown[each.name] != each.default
+        )
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+
+@policy
+class Service(Section):
+    """How long one call takes a worker.
+
+    Args:
+        kind: `lognormal`, `exponential`, `fixed` or `pareto`.
+        mean: Seconds on average.
+        sigma: `lognormal`: spread of the logarithm.
+        alpha: `pareto`: how heavy the tail is; the lower, the heavier.
+    """
+
+    kind: Kind = parameter(default=Kind.LOGNORMAL, doc="How it is distributed.")
+    mean: float = parameter(
+        default=0.02, low=1e-6, high=3600.0, unit="seconds", doc="Time that a call takes."
+    )
+    sigma: float = parameter(default=0.6, low=0.0, high=5.0, doc="Spread of the logarithm.")
+    alpha: float = parameter(default=2.0, low=1.05, high=100.0, doc="How light the tail is.")
+
+
+@policy
+class Server(Section):
+    """A server: workers, and a queue in front of them.
+
+    Args:
+        workers: Calls that are worked on at once.
+        cores: Processors that the workers share, when they are threads that compute: with more
+            calls than cores each is the slower. None gives every worker its own.
+        switching: What is lost by sharing, as a share for each call a core has beyond one.
+        order: Which of the calls that wait for a worker is next.
+        refusal: Seconds of a worker that a refusal takes.
+        skips_expired: Whether a call whose deadline is over is given up before work on it begins.
+    """
+
+    workers: int = parameter(
+        default=16, low=1, high=1_000_000, unit="calls", doc="Calls worked on at once."
+    )
+    cores: int | None = parameter(
+        default=None, low=1, high=100_000, unit="cores", doc="Processors that workers share."
+    )
+    switching: float = parameter(
+        default=0.0, low=0.0, high=1.0, unit="ratio", doc="What sharing a core costs."
+    )
+    order: QueueOrder = parameter(default=QueueOrder.FIFO, doc="Who waiting for a worker is next.")
+    refusal: float = parameter(
+        default=0.0002, low=0.0, high=60.0, unit="seconds", doc="Work that a refusal takes."
+    )
+    skips_expired: bool = parameter(default=False, doc="Whether expired calls are not begun.")
+
+
+@policy
+class Traffic(Section):
+    """Who calls.
+
+    Args:
+        deadline: Seconds that a caller waits for an answer, or None.
+        clients: Processes that call, each with a client stack of its own where there is one.
+        think: Seconds on average between an answer and a client's next call; None lets calls come
+            at random (Poisson), whatever becomes of them, at the load of the phase.
+    """
+
+    deadline: float | None = parameter(
+        default=0.25, low=0.0001, high=86_400.0, unit="seconds", doc="How long a caller waits."
+    )
+    clients: int = parameter(
+        default=1, low=1, high=10_000, unit="clients", doc="Processes that call."
+    )
+    think: float | None = parameter(
+        default=None, low=0.0, high=3600.0, unit="seconds", doc="Pause between two calls."
+    )
+
+
+@policy
+class Caller(Section):
+    """Some of the calls: of a method, a class or a tenant.
+
+    Args:
+        name: What they are called in the report; by default the method.
+        method: `package.Service/Method`.
+        share: How many of all calls they are, as compared with the shares of the others.
+        slower: How many times as long they take.
+        deadline: Seconds, in place of the traffic's.
+        priority: Class that they say in `x-ninelives-priority`.
+        metadata: Other metadata that they bring.
+    """
+
+    share: float = parameter(default=1.0, low=0.0, high=1e9, doc="How many, as compared.")
+    slower: float = parameter(default=1.0, low=0.001, high=1000.0, doc="Times as long.")
+    deadline: float | None = parameter(
+        default=None, low=0.0001, high=86_400.0, unit="seconds", doc="How long they wait."
+    )
+    method: str = option(default=METHOD)
+    name: str = option(default="")
+    priority: str | None = option(default=None)
+    metadata: Mapping[str, str] | None = option(default=None)
+
+    def conflict(self) -> str:
+        """Say which option is not of the kind that is expected."""
+        if not isinstance(self.method, str) or "/" not in self.method:
+            return f"method must be package.Service/Method, not {self.method!r}"
+        if not isinstance(self.name, str):
+            return f"name must be a text, not {self.name!r}"
+        known = [each.name.lower() for each in Priority]
+        if self.priority is not None and self.priority not in known:
+            return f"priority must be one of {', '.join(known)}, not {self.priority!r}"
+        pairs = {} if self.metadata is None else self.metadata
+        if not isinstance(pairs, dict) or not all(isinstance(each, str) for each in pairs.values()):
+            return f"metadata must be a table of texts, not {self.metadata!r}"
+        return ""
+
+    @property
+    def label(self) -> str:
+        """What the calls are called."""
+        return self.name or self.method
+
+    def pairs(self) -> tuple[tuple[str, str | bytes], ...] | None:
+        """Return the metadata of such a call."""
+        pairs: list[tuple[str, str | bytes]] = list((self.metadata or {}).items())
+        if self.priority is not None:
+            pairs.append((PRIORITY_KEY, self.priority))
+        return tuple(pairs) or None
+
+
+@policy
+class Phase(Section):
+    """Some seconds in which load and server are as described.
+
+    Args:
+        seconds: How long it lasts.
+        load: Calls that come, as a share of what the server can do at first.
+        load_after: The same at its end, if it grows or falls.
+        burst_load: The same in bursts.
+        burst_every: Seconds from one burst to the next.
+        burst_seconds: How long one lasts.
+        slower: How many times as long a worker takes.
+        workers: How many there are, in place of the server's.
+        added: Seconds that an answer is on its way beyond what the worker takes.
+        stalled: Whether all work stands still.
+        dead: Whether the server is gone: every call fails at once.
+        errors: Share of the calls that fail after their work.
+        flap_every: Seconds after which it turns good or bad again; `slower` and `workers` hold
+            while it is bad.
+    """
+
+    seconds: float = parameter(low=0.001, high=1e6, unit="seconds", doc="How long it lasts.")
+    load: float = parameter(default=1.0, low=0.0, high=1000.0, unit="ratio", doc="Calls that come.")
+    load_after: float | None = parameter(
+        default=None, low=0.0, high=1000.0, unit="ratio", doc="Calls that come at its end."
+    )
+    burst_load: float | None = parameter(
+        default=None, low=0.0, high=1000.0, unit="ratio", doc="Calls that come in bursts."
+    )
+    burst_every: float = parameter(
+        default=1.0, low=0.01, high=3600.0, unit="seconds", doc="From one burst to the next."
+    )
+    burst_seconds: float = parameter(
+        default=0.1, low=0.001, high=3600.0, unit="seconds", doc="How long a burst lasts."
+    )
+    slower: float = parameter(default=1.0, low=0.001, high=1000.0, doc="Times as long.")
+    workers: int | None = parameter(
+        default=None, low=0, high=1_000_000, unit="calls", doc="Calls worked on at once."
+    )
+    added: float = parameter(
+        default=0.0, low=0.0, high=3600.0, unit="seconds", doc="Time an answer is on its way."
+    )
+    stalled: bool = parameter(default=False, doc="Whether all work stands still.")
+    dead: bool = parameter(default=False, doc="Whether every call fails at once.")
+    errors: float = parameter(
+        default=0.0, low=0.0, high=1.0, unit="ratio", doc="Share of the calls that fail."
+    )
+    flap_every: float | None = parameter(
+        default=None, low=0.01, high=3600.0, unit="seconds", doc="When it turns good or bad."
+    )
+
+    def conflict(self) -> str:
+        """Say which values do not go together."""
+        if self.burst_load is not None and self.burst_seconds >= self.burst_every:
+            return (
+                f"burst_seconds {self.burst_seconds:g} must be less than burst_every "
+                f"{self.burst_every:g}"
+            )
+        if self.burst_load is not None and self.load_after is not None:
+            return "load_after and burst_load do not go together: use two phases"
+        return ""
+
+
+@policy
+class Mark(Section):
+    """What is to be reached.
+
+    Args:
+        of: `goodput`, `served`, `refused` or `amplification`.
+        phase: Number of the phase that is looked at, from 1; None takes all.
+        after: Seconds after its begin from which on it counts.
+        until: Seconds after its begin up to which it counts; None goes to its end.
+        at_least: Least value that is good.
+        at_most: Greatest value that is good.
+        caller: Name of the only calls that count.
+        best: The best value published for any algorithm, for comparison.
+        needs: Kind of policy for which it is meant, such as `admission_queue`; by default all.
+    """
+
+    of: Measure = parameter(default=Measure.GOODPUT, doc="What it is about.")
+    phase: int | None = parameter(default=None, low=1, high=10_000, doc="Phase looked at.")
+    after: float = parameter(
+        default=0.0, low=0.0, high=1e6, unit="seconds", doc="When it begins to count."
+    )
+    until: float | None = parameter(
+        default=None, low=0.0, high=1e6, unit="seconds", doc="When it ends to count."
+    )
+    at_least: float | None = parameter(default=None, low=0.0, high=1e6, doc="Least good value.")
+    at_most: float | None = parameter(default=None, low=0.0, high=1e6, doc="Greatest good value.")
+    best: float | None = parameter(default=None, low=0.0, high=1e6, doc="The best published.")
+    caller: str | None = option(default=None)
+    needs: str | None = option(default=None)
+
+    def reached(self, value: float) -> bool:
+        """Tell whether a value is good."""
+        low, high = self.at_least, self.at_most
+        return (low is None or value >= low) and (high is None or value <= high)
+
+    def about(self) -> str:
+        """Say what it is about."""
+        parts = [str(self.of)]
+        if self.caller is not None:
+            parts.append(f"of {self.caller}")
+        if self.phase is not None:
+            parts.append(f"in phase {self.phase}")
+        if self.after:
+            parts.append(f"after {self.after:g} s")
+        if self.until is not None:
+            parts.append(f"until {self.until:g} s")
+        return " ".join(parts)
+
+    def wanted(self) -> str:
+        """Say what is good."""
+        if self.at_least is not None:
+            return f">= {self.at_least:g}"
+        return "" if self.at_most is None else f"<= {self.at_most:g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """All that is simulated.
+
+    Attributes:
+        name: In one word.
+        title: In one sentence.
+        suites: Collections that it belongs to.
+        service: How long a call takes.
+        server: The server.
+        traffic: Who calls.
+        callers: Of what kinds the calls are.
+        phases: What happens one after the other.
+        marks: What is to be reached.
+        stack: Stacks of the server, or None for no policy at all.
+        client: Stacks of each client, or None.
+        arrivals: Recorded calls, which replace the load: when each comes, which caller it is, and
+            how long it takes, or 0 for a time drawn at random.
+    """
+
+    name: str
+    title: str = ""
+    suites: tuple[str, ...] = ()
+    service: Service = dataclasses.field(default_factory=Service)
+    server: Server = dataclasses.field(default_factory=Server)
+    traffic: Traffic = dataclasses.field(default_factory=Traffic)
+    callers: tuple[Caller, ...] = dataclasses.field(default_factory=lambda: (Caller(),))
+    phases: tuple[Phase, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    stack: Stacks | None = None
+    client: Stacks | None = None
+    arrivals: tuple[tuple[float, int, float], ...] = ()
+
+    @property
+    def capacity(self) -> float:
+        """Calls a second that the server can do at first."""
+        return self.capacity_of(None)
+
+    def capacity_of(self, phase: Phase | None) -> float:
+        """Return the calls a second that it can do in a phase, while that is bad if it flaps."""
+        if phase is not None and (phase.stalled or phase.dead):
+            return 0.0
+        workers = self.server.workers
+        if phase is not None and phase.workers is not None:
+            workers = phase.workers
+        at_once = workers if self.server.cores is None else min(workers, self.server.cores)
+        slower = 1.0 if phase is None else phase.slower
+        return at_once / (self.service.mean * slower * self.mean_slowness)
+
+    @property
+    def mean_slowness(self) -> float:
+        """How many times as long as the service's mean a call takes on average."""
+        shares = sum(caller.share for caller in self.callers)
+        return sum(caller.share * caller.slower for caller in self.callers) / shares
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return sum(phase.seconds for phase in self.phases)
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """When each phase ends."""
+        return tuple(accumulate(phase.seconds for phase in self.phases))
+
+    def window(self, mark: Mark) -> tuple[float, float]:
+        """Return from when to when a mark counts."""
+        begin, end = 0.0, self.seconds
+        if mark.phase is not None:
+            begin = sum(phase.seconds for phase in self.phases[: mark.phase - 1])
+            end = begin + self.phases[mark.phase - 1].seconds
+        until = end if mark.until is None else begin + mark.until
+        return begin + mark.after, until
+
+    def with_stacks(self, **stacks: Any) -> Scenario:
+        """Return the same scenario with another `stack` or `client`."""
+        return dataclasses.replace(self, **stacks)
