@@ -263,3 +263,17 @@ def test_a_threshold_goes_one_way_while_errors_stay_as_they_are(failed, start):
     rate = round(failed * 1000) / 1000
     if not 0.01 <= rate <= 0.05:
         assert values[-1] == pytest.approx(0.7 if rate < 0.01 else 0.3)
+
+
+@pytest.mark.parametrize("name", ["aimd", "bulkhead_size"])
+@few
+@given(knee=st.integers(10, 60), start=st.integers(5, 200), slow=st.floats(2.0, 20.0))
+def test_a_target_that_no_size_reaches_does_not_shrink_a_size_to_nothing(name, knee, start, slow):
+    plant = Concurrent(knee=knee, base=0.015 * slow)
+    world = looped(LAWS[name], plant, start)
+
+    values = values_of(world, 150)
+
+    # Neither below what keeps the backend busy, or what it was, nor far above.
+    assert min(values[60:]) >= 0.5 * min(knee, start)
+    assert world.state["cuts_are_useless"]
