@@ -15,7 +15,6 @@ from ninelives_grpc.simulation.scenario import (
     Traffic,
 )
 
-
 _BUSIEST = 2000.0
 """Calls a second that the largest can do: more are no different, and take long to simulate."""
 

@@ -153,6 +153,8 @@ def test_a_client_may_have_a_stack_as_well(ninelives, files):
         (("rush.toml", "--stack", "rush.toml"), Exit.INVALID, "no setting named 'title'"),
         (("rush.toml", "--plot", "a.gif"), Exit.INVALID, "a.gif: must end in .svg or .png"),
         (("rush.toml", "rush.toml", "--plot", "a.svg"), Exit.INVALID, "a picture is of one"),
+        (("rush.toml", "--suite", "overload"), Exit.INVALID, "name scenarios, or ask for a"),
+        (("--random", "2", "--suite", "overload"), Exit.INVALID, "name scenarios, or ask for a"),
         (("--suite", "overload", "--plot", "a.svg"), Exit.INVALID, "go with single scenarios"),
         (("--recorded", "x.jsonl"), Exit.INVALID, "x.jsonl: can not be read"),
     ],

@@ -292,6 +292,17 @@ def test_bursts_and_ramps_are_as_many_calls_as_they_say():
     assert run(ramp).totals().offered == pytest.approx(0.6 * 800 * 50, rel=0.02)
 
 
+def test_the_same_phase_twice_is_as_one_that_is_twice_as_long():
+    phase = Phase(seconds=2.0, load=0.5, burst_load=2.0, burst_every=0.5, flap_every=0.5)
+    long = Phase(seconds=4.0, load=0.5, burst_load=2.0, burst_every=0.5, flap_every=0.5)
+    twice, once = run(phase, phase), run(long)
+
+    assert twice.totals().offered == pytest.approx(once.totals().offered, rel=0.05)
+    assert [at for at, _ in twice.capacities] == pytest.approx(
+        [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]
+    )
+
+
 def test_what_is_possible_follows_a_backend_that_flaps():
     phase = Phase(seconds=8.0, load=0.7, slower=2.0, flap_every=2.0)
 
