@@ -8,6 +8,7 @@ from ninelives_grpc.environment import disabled
 from ninelives_grpc.interceptors.aio_client import interceptors
 from ninelives_grpc.interceptors.aio_server import AioServerInterceptor
 from ninelives_grpc.protection import wrap_channel
+from ninelives_grpc.registry import Registry, default_registry
 from ninelives_grpc.routes import Routes, client_routes, server_routes
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from ninelives_grpc.stacks.stack import Stack
 
-__all__ = ["client_interceptors", "server_interceptor", "wrap_channel"]
+__all__ = ["client_interceptors", "run_loops", "server_interceptor", "wrap_channel"]
 
 
 def client_interceptors(
@@ -43,3 +44,15 @@ def server_interceptor(protection: Stack | Routes) -> AioServerInterceptor:
         ConfigError: A stack has a policy that makes no sense on a server; says which.
     """
     return AioServerInterceptor(Routes({}) if disabled() else server_routes(protection))
+
+
+async def run_loops(registry: Registry | None = None) -> None:
+    """Ask the feedback loops of a registry in this task, in place of a thread, until cancelled.
+
+    It also ends when the registry stops its loops. They are not asked after that until it starts
+    them again.
+
+    Args:
+        registry: Whose loops; by default those of `default_registry`.
+    """
+    await (default_registry if registry is None else registry).runner.run()

@@ -12,9 +12,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.idempotency import marked_idempotent
+from ninelives_grpc.laws.breaker_threshold import BreakerThresholdLaw
+from ninelives_grpc.policies.admission_queue import AdmissionQueue
 from ninelives_grpc.policies.budget import ConcurrencyBudget, RetryBudget, WindowBudget
 from ninelives_grpc.policies.bulkhead import Bulkhead, Order
 from ninelives_grpc.policies.circuit_breaker import CircuitBreaker, Mode
+from ninelives_grpc.policies.early_drop import EarlyDrop
+from ninelives_grpc.policies.gate import Gate
+from ninelives_grpc.policies.load_shed import LoadShed
 from ninelives_grpc.policies.policy import Role
 from ninelives_grpc.policies.rate_limit import RateLimit
 from ninelives_grpc.policies.retry import Retry
@@ -23,8 +28,9 @@ from ninelives_grpc.policies.timeout import Timeout
 from ninelives_grpc.stacks.leaves import FallbackLeaf, RespondLeaf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
+    from ninelives_grpc.laws.loop import FeedbackLoop
     from ninelives_grpc.policies.budget import BudgetFlow
     from ninelives_grpc.policies.policy import Live, Policy
     from ninelives_grpc.stacks.plan import Plan
@@ -55,7 +61,10 @@ class Finding:
 
 
 def findings(
-    plan: Plan, methods: Collection[str] = (), instead: Mapping[str, Policy] | None = None
+    plan: Plan,
+    methods: Collection[str] = (),
+    instead: Mapping[str, Policy] | None = None,
+    loops: Iterable[FeedbackLoop] = (),
 ) -> list[Finding]:
     """Return what is found on all ways through a plan, each once.
 
@@ -63,6 +72,7 @@ def findings(
         plan: The plan of a stack.
         methods: What was called lately.
         instead: Snapshots to look at in place of those that hold now, by `stack/policy`.
+        loops: The loops that steer its policies.
     """
     found: dict[Finding, None] = {}
     as_if = _AsIf(instead or {})
@@ -72,6 +82,8 @@ def findings(
             found |= dict.fromkeys(rule(way))
         found |= dict.fromkeys(hedge_not_idempotent(way, methods))
     found |= dict.fromkeys(_fallbacks(plan, as_if))
+    for loop in loops:
+        found |= dict.fromkeys(_loops(loop, as_if))
     return list(found)
 
 
@@ -234,6 +246,76 @@ def rank_without_queue(way: Way) -> Iterator[Finding]:
         yield Finding(rule="rank-without-queue", path=live.path, message=message, fix=fix)
 
 
+def early_drop_without_limit(way: Way) -> Iterator[Finding]:
+    """Find early drops with nothing behind them that would hold."""
+    for index, live in enumerate(way):
+        policy = live.policy
+        if not isinstance(policy, EarlyDrop) or policy.of or policy.gauge is not None:
+            continue
+        behind = [gate for gate in way[index + 1 :] if isinstance(gate, Gate)]
+        if all(isinstance(gate.policy, EarlyDrop) or gate.fill() is None for gate in behind):
+            yield Finding(
+                rule="early-drop-without-limit",
+                path=live.path,
+                message="there is no limit behind it whose fill it could go by, so it does nothing",
+                fix="put it in front of a Bulkhead or a ConcurrencyLimit, or give it a gauge",
+            )
+
+
+def load_shed_without_source(way: Way) -> Iterator[Finding]:
+    """Find load sheds that are told nothing."""
+    for live in way:
+        if isinstance(live.policy, LoadShed) and not (live.policy.sources or live.policy.sensors):
+            yield Finding(
+                rule="load-shed-without-source",
+                path=live.path,
+                message="it has neither sources nor sensors, so it never refuses a call",
+                fix='name a source, such as sources=["memory"]',
+            )
+
+
+def queue_without_executor(way: Way) -> Iterator[Finding]:
+    """Find queues of sync servers in which threads wait, behind the queue of their own pool."""
+    for live in way:
+        if isinstance(live.policy, AdmissionQueue) and live.in_threads and not live.workers:  # type: ignore[attr-defined]
+            yield Finding(
+                rule="queue-without-executor",
+                path=live.path,
+                message="calls wait for a thread of the server before it sees them, and then in it",
+                fix="give the server an AdmissionExecutor in place of its ThreadPoolExecutor",
+            )
+
+
+def width_over_workers(way: Way) -> Iterator[Finding]:
+    """Find queues that would have more calls run than there are workers."""
+    for live in way:
+        if not isinstance(live.policy, AdmissionQueue):
+            continue
+        width, workers = live.policy.width, live.workers  # type: ignore[attr-defined]
+        if width is not None and 0 < workers < width:
+            yield Finding(
+                rule="width-over-workers",
+                path=live.path,
+                message=f"{width} calls may run, and the executor has {workers} workers",
+                fix=f"set {live.path}/width to {workers} or null, or give it more workers",
+            )
+
+
+def waits_twice(way: Way) -> Iterator[Finding]:
+    """Find waits inside of a queue, which takes them for work, or outside, where nothing counts."""
+    queues = [live for live in way if isinstance(live.policy, AdmissionQueue)]
+    for live in way:
+        policy = live.policy
+        waits = isinstance(policy, Bulkhead) and policy.max_queue and policy.max_wait > 0
+        if queues and (waits or (isinstance(policy, RateLimit) and policy.max_wait > 0)):
+            yield Finding(
+                rule="waits-twice",
+                path=live.path,
+                message=f"calls wait here and in {queues[0].path}, which does not know of it",
+                fix=f"set {live.path}/max_wait to 0",
+            )
+
+
 RULES: tuple[Callable[[Way], Iterator[Finding]], ...] = (
     attempts_outlast_deadline,
     breaker_outside_retry,
@@ -242,6 +324,11 @@ RULES: tuple[Callable[[Way], Iterator[Finding]], ...] = (
     retries_without_budget,
     idle_outlasts_limit,
     rank_without_queue,
+    early_drop_without_limit,
+    load_shed_without_source,
+    queue_without_executor,
+    width_over_workers,
+    waits_twice,
 )
 """What is looked for on each way by its policies alone."""
 
@@ -271,6 +358,29 @@ def _fallbacks(plan: Plan, as_if: _AsIf) -> Iterator[Finding]:
             path=path,
             message=f"{leaf._budget.path} never pays, so that a side with attempts is never asked",
             fix=f"give {leaf._budget.path} a capacity, and a threshold below 1",
+        )
+
+
+def _loops(loop: FeedbackLoop, as_if: _AsIf) -> Iterator[Finding]:
+    """Find loops that make errors of errors, and values that a loop will not keep."""
+    settings, handle = as_if(loop).policy, loop.handle
+    if not settings.enabled:
+        return
+    if isinstance(settings, BreakerThresholdLaw):
+        yield Finding(
+            rule="loop-feeds-back",
+            path=loop.path,
+            message="errors lower the threshold of the breaker, and an open breaker makes errors",
+            fix=f"set {loop.path}/enabled to false, and let an OpenTimeLaw move open_duration",
+        )
+    value = getattr(as_if(handle.live).policy, handle.spec.name)
+    low, high = loop.bounds(settings)
+    if value is not None and not low <= value <= high:
+        yield Finding(
+            rule="loop-out-of-bounds",
+            path=loop.path,
+            message=f"{handle.path} is {value:g}, and the loop moves it from {low:g} to {high:g}",
+            fix=f"set the value within that, or {loop.path}/low and {loop.path}/high around it",
         )
 
 

@@ -220,28 +220,32 @@ class Change:
 class Adaptive(Generic[T]):
     """The handle of one parameter: read it, change it, hear of changes.
 
+    Attributes:
+        live: The running policy that it belongs to.
+        spec: What is known of it apart from its value.
+
     A change is validated first, holds from the next call on, leaves running calls and the policy's
     state (windows, permits, open circuits) as they are, and is published as `ParameterChanged`.
     """
 
     def __init__(self, live: Live[Any], spec: Spec) -> None:
         """Point at one parameter of a running policy; stacks make these."""
-        self._live = live
+        self.live = live
         self.spec = spec
 
     @property
     def path(self) -> str:
         """Its address, `stack/policy/parameter`."""
-        return f"{self._live.path}/{self.spec.name}"
+        return f"{self.live.path}/{self.spec.name}"
 
     @property
     def revision(self) -> int:
         """How often the policy's parameters have changed, starting with 1."""
-        return self._live.revision
+        return self.live.revision
 
     def get(self) -> T:
         """Return the value that the next call will use."""
-        value: T = getattr(self._live.policy, self.spec.name)
+        value: T = getattr(self.live.policy, self.spec.name)
         return value
 
     def set(
@@ -266,7 +270,7 @@ class Adaptive(Generic[T]):
             ConfigError: The value is outside its bounds or of the wrong type.
             RevisionError: The policy is at another revision.
         """
-        return self._live.change(
+        return self.live.change(
             {self.spec.name: value},
             expected_revision=expected_revision,
             dry_run=dry_run,
@@ -288,7 +292,7 @@ class Adaptive(Generic[T]):
 
         The callback runs in the thread that made the change, and must not raise.
         """
-        return self._live.subscribe(self.spec.name, callback)
+        return self.live.subscribe(self.spec.name, callback)
 
     def __repr__(self) -> str:
         """Show address and value."""

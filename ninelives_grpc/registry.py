@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.changing import Wanted, change_all
-from ninelives_grpc.errors import UnknownNameError
+from ninelives_grpc.errors import ConfigError, UnknownNameError
 from ninelives_grpc.forking import afresh_in_children
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.metrics import MeterProvider
 
+    from ninelives_grpc.laws.loop import FeedbackLoop
+    from ninelives_grpc.laws.runner import LoopRunner
     from ninelives_grpc.parameters import Adaptive, Change
     from ninelives_grpc.policies.policy import Live
     from ninelives_grpc.sinks.sink import Sink
@@ -32,6 +34,7 @@ class Registry:
         self._stacks: dict[str, Stack] = {}
         self._sinks: tuple[Sink, ...] = ()
         self._subscribers: tuple[Callable[[Stack], None], ...] = ()
+        self._runner: LoopRunner | None = None
         self._lock = threading.Lock()
         afresh_in_children(self)
 
@@ -59,6 +62,7 @@ class Registry:
                 "give each a name of its own",
                 stack.name,
             )
+            self._end_loops(old)
         for sink in sinks:
             stack.attach(sink)
         for callback in self._subscribers:
@@ -85,9 +89,80 @@ class Registry:
         return unsubscribe
 
     def remove(self, name: str) -> None:
-        """Forget a stack; it goes on working."""
+        """Forget a stack; it goes on working, without its loops."""
         with self._lock:
-            self._stacks.pop(name, None)
+            stack = self._stacks.pop(name, None)
+        if stack is not None:
+            self._end_loops(stack)
+
+    @property
+    def loops(self) -> tuple[FeedbackLoop, ...]:
+        """The feedback loops, in the order in which they came."""
+        return () if self._runner is None else self._runner.loops
+
+    @property
+    def runner(self) -> LoopRunner:
+        """Who asks the loops."""
+        # Not before it is needed: most have no loops.
+        from ninelives_grpc.laws.runner import LoopRunner  # noqa: PLC0415
+
+        with self._lock:
+            if self._runner is None:
+                self._runner = LoopRunner()
+            return self._runner
+
+    def add_loop(self, loop: FeedbackLoop, *, start: bool = True) -> FeedbackLoop:
+        """Take in a feedback loop, and have it asked from now on; returns it.
+
+        It gets the address `stack/name` among the policies of its stack.
+
+        Args:
+            loop: The loop; its parameter is one of a stack of this registry.
+            start: Whether a thread is to ask it, unless a task does (`aio.run_loops`). Without one
+                somebody has to call `tick`.
+
+        Raises:
+            ConfigError: Its name is taken, or another loop has its parameter.
+            UnknownNameError: Its stack is not in this registry.
+        """
+        stack, runner = self.stack(loop.stack), self.runner
+        with self._lock:
+            if any(other.handle.path == loop.handle.path for other in runner.loops):
+                msg = "a loop moves it already, and two would pull it to and fro"
+                raise ConfigError(msg, path=loop.handle.path)
+            address = stack.compiler.address(loop.name, loop.policy.default_name())
+            loop.begin(stack, address.policy)
+            stack.compiler.take_in(loop)
+            runner.add(loop)
+        if start:
+            runner.start()
+        return loop
+
+    def remove_loop(self, loop: FeedbackLoop) -> None:
+        """Have a loop asked no more; the value that it has set stays."""
+        with self._lock:
+            stack = self._stacks.get(loop.stack)
+        if self._runner is not None:
+            self._runner.remove(loop)
+        loop.end()
+        if stack is not None:
+            stack.compiler.let_go(loop)
+
+    def start_loops(self) -> None:
+        """Have a thread ask the loops, unless something does already."""
+        if self._runner is not None:
+            self._runner.start()
+
+    def stop_loops(self) -> None:
+        """Have no loop asked any more, and wait until none is; `start_loops` goes on."""
+        if self._runner is not None:
+            self._runner.stop()
+
+    def _end_loops(self, stack: Stack) -> None:
+        for loop in self.loops:
+            if stack.policies.get(loop.name) is loop:
+                self.remove_loop(loop)
+                stack.compiler.let_go(loop)
 
     def attach(self, sink: Sink) -> None:
         """Send the events of all stacks to a sink, also of those that are still to come."""

@@ -13,9 +13,16 @@
     "shop.v1.Payments/*" = "payments"
     "shop.v1.Search/Suggest" = "search"
 
+    [stacks.payments.loops.size]
+    law = "aimd"
+    parameter = "bulkhead/max_concurrent"
+    latency = 0.2
+
 An expression is written as in Python. A name in it is a policy of the kind that it begins with
 (`timeout`, `timeout_attempt`), with the settings of the table of that name; or another stack of the
-file; or a policy that the program hands in. Nothing is built unless everything is right.
+file; or a policy that the program hands in. A loop moves a parameter of its stack by a law of
+`ninelives_grpc.laws`, whose settings are the others of its table. Nothing is built unless
+everything is right.
 
 `schema` describes the file for editors, `ninelives check` says what is wrong in one, environment
 variables override its parameters (`apply_environment`), and `from_service_config` reads the retry
@@ -37,7 +44,7 @@ from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.registry import Registry, default_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ninelives_grpc.routes import Routes
     from ninelives_grpc.stacks.algebra import Expression
@@ -49,6 +56,7 @@ def load(
     path: str | Path,
     *,
     policies: Mapping[str, Expression] | None = None,
+    gauges: Mapping[str, Callable[[], float]] | None = None,
     registry: Registry | None = None,
 ) -> Routes:
     """Build the stacks of a file and return the routes to them.
@@ -60,6 +68,7 @@ def load(
         path: A `.toml` or `.json` file.
         policies: Policies by name for expressions to use, such as a `Respond` or a `Target`, which
             no file can hold.
+        gauges: Functions by name for loops to read, `gauge = "memory"`.
         registry: Where the stacks go; by default `default_registry`.
 
     Raises:
@@ -67,7 +76,7 @@ def load(
             what is allowed.
     """
     file = Path(path)
-    builder = Builder(read(file), str(file), policies or {})
+    builder = Builder(read(file), str(file), policies or {}, gauges)
     builder.problems.check()
     apply_environment(builder.stacks.values())
     return _registered(builder, registry)
@@ -78,10 +87,11 @@ def parse(
     *,
     where: str = "config",
     policies: Mapping[str, Expression] | None = None,
+    gauges: Mapping[str, Callable[[], float]] | None = None,
     registry: Registry | None = None,
 ) -> Routes:
     """Build stacks from data in the form of the file, as `load`; the environment has no say."""
-    builder = Builder(data, where, policies or {})
+    builder = Builder(data, where, policies or {}, gauges)
     builder.problems.check()
     return _registered(builder, registry)
 
@@ -107,7 +117,5 @@ def read(file: Path) -> object:
 
 
 def _registered(builder: Builder, registry: Registry | None) -> Routes:
-    target = default_registry if registry is None else registry
-    for stack in builder.stacks.values():
-        target.add(stack)
+    builder.hand_over(default_registry if registry is None else registry)
     return builder.routes

@@ -13,6 +13,7 @@ from ninelives_grpc.config.problems import Problems
 from ninelives_grpc.config.values import (
     BUDGETS,
     KINDS,
+    LAWS,
     codes,
     find,
     kind_of,
@@ -24,7 +25,9 @@ from ninelives_grpc.config.values import (
     unknown,
 )
 from ninelives_grpc.errors import ConfigError, NinelivesError
+from ninelives_grpc.laws import FeedbackLoop
 from ninelives_grpc.outcome import Kind, Outcome
+from ninelives_grpc.parameters import settings as settings_of
 from ninelives_grpc.policies.budget import Budget
 from ninelives_grpc.policies.circuit_breaker import CircuitBreaker
 from ninelives_grpc.policies.respond import Respond
@@ -34,7 +37,7 @@ from ninelives_grpc.routes import Routes
 from ninelives_grpc.stacks.stack import Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from ninelives_grpc.policies.policy import Policy
     from ninelives_grpc.stacks.algebra import Expression
@@ -53,6 +56,7 @@ class Builder:
     Attributes:
         problems: What is wrong; when there is anything, the rest is not to be used.
         stacks: The stacks by name.
+        loops: The feedback loops that steer them; nobody asks them yet.
         routes: The routes to them.
     """
 
@@ -61,6 +65,7 @@ class Builder:
         data: object,
         where: str,
         policies: Mapping[str, Expression],
+        gauges: Mapping[str, Callable[[], float]] | None = None,
         *,
         clock: Clock = MONOTONIC,
     ) -> None:
@@ -68,7 +73,9 @@ class Builder:
         self.problems = Problems()
         self.stacks: dict[str, Stack] = {}
         self._where = where
+        self.loops: list[FeedbackLoop] = []
         self._given = policies
+        self._gauges = gauges or {}
         self._clock = clock
         self._registry = Registry()
         self._building: list[str] = []
@@ -105,10 +112,41 @@ class Builder:
             self.stacks[name] = Stack(name, expression, registry=self._registry, clock=self._clock)
         except ConfigError as error:
             raise ConfigError(error.message, path=path) from None
+        for loop, settings in self._table(values.get("loops", {}), f"{path}.loops").items():
+            with self.problems.noted():
+                self._loop(self.stacks[name], loop, settings, f"{path}.loops.{loop}")
         return self.stacks[name]
 
+    def _loop(self, stack: Stack, name: str, settings: object, path: str) -> None:
+        values = dict(table(settings, path))
+        for needed in ("law", "parameter"):
+            if needed not in values:
+                raise ConfigError(f"needs {needed}", path=path)
+        kind = find("law", values.pop("law"), LAWS, f"{path}.law")
+        handle = find("parameter", values.pop("parameter"), stack.parameters, f"{path}.parameter")
+        gauge = None
+        if "gauge" in values:
+            gauge = find("gauge", values.pop("gauge"), self._gauges, f"{path}.gauge")
+        self._only(values, settings_of(kind).keys() - {"name"}, path)
+        law = self._made(kind, values | {"name": name}, path)
+        if law is None:
+            return
+        try:
+            loop = FeedbackLoop(law, handle, gauge=gauge)
+            self.loops.append(self._registry.add_loop(loop, start=False))
+        except ConfigError as error:
+            raise ConfigError(error.message, path=path) from None
+
+    def hand_over(self, registry: Registry) -> None:
+        """Put the stacks into a registry, and have their loops asked."""
+        for stack in self.stacks.values():
+            registry.add(stack)
+        for loop in self.loops:
+            self._registry.remove_loop(loop)
+            registry.add_loop(loop)
+
     def _preset(self, values: Mapping[str, Any], path: str) -> Expression:
-        self._only(values, {"preset", "overrides"}, path)
+        self._only(values, {"preset", "overrides", "loops"}, path)
         preset = find("preset", values["preset"], PRESETS, f"{path}.preset")
         overrides = table(values.get("overrides", {}), f"{path}.overrides")
         # One by one, to say all that is wrong, and then together.
@@ -133,7 +171,9 @@ class Builder:
             raise ConfigError(msg, path=where) from error
         used: dict[str, Expression] = {}
         expression = self._expression(tree, values, path, used)
-        self._only(values, {"expression", *used}, path, hint="the expression does not use it")
+        self._only(
+            values, {"expression", "loops", *used}, path, hint="the expression does not use it"
+        )
         return expression
 
     def _expression(

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from ninelives_grpc.config.values import BUDGETS, KINDS
+from ninelives_grpc.config.values import BUDGETS, KINDS, LAWS
 from ninelives_grpc.parameters import settings, specs
 from ninelives_grpc.policies.budget import Budget
 from ninelives_grpc.presets import PRESETS
 
 if TYPE_CHECKING:
+    from ninelives_grpc.laws import Law
     from ninelives_grpc.parameters import Spec
     from ninelives_grpc.policies.policy import Policy
 
@@ -70,6 +71,7 @@ def schema() -> Schema:
             "stack": {"if": {"required": ["preset"]}, "then": _preset(), "else": _stack()},
             **{name: _policy(kind) for name, kind in KINDS.items()},
             **{f"budget_{name}": _budget(name, kind) for name, kind in BUDGETS.items()},
+            **{f"law_{name}": _law(name, kind) for name, kind in LAWS.items()},
         },
     }
 
@@ -93,6 +95,7 @@ def _preset() -> Schema:
                 "additionalProperties": False,
                 "properties": overrides,
             },
+            "loops": _loops(),
         },
     }
 
@@ -107,7 +110,8 @@ def _stack() -> Schema:
             "expression": {
                 "description": "Such as timeout + retry + circuit_breaker, as in Python.",
                 "type": "string",
-            }
+            },
+            "loops": _loops(),
         },
         "patternProperties": {
             f"^{name}(_[a-z0-9_]+)?$": {"$ref": f"#/$defs/{name}"} for name in KINDS
@@ -144,6 +148,32 @@ def _budget(name: str, kind: type[Budget]) -> Schema:
     # One without a kind is of the first kind.
     if name != next(iter(BUDGETS)):
         made["required"] = ["kind", *made.get("required", [])]
+    return made
+
+
+def _loops() -> Schema:
+    return {
+        "description": "Laws that move parameters of the stack by how calls go, by name.",
+        "type": "object",
+        "propertyNames": {"pattern": "^[a-z][a-z0-9_]*$"},
+        "additionalProperties": {"oneOf": [{"$ref": f"#/$defs/law_{name}"} for name in LAWS]},
+    }
+
+
+def _law(name: str, kind: type[Law]) -> Schema:
+    made = _policy(kind)
+    del made["properties"]["name"]
+    made["properties"] = {
+        "law": {"const": name},
+        "parameter": {
+            "description": "What it moves, by policy/parameter.",
+            "type": "string",
+            "pattern": "^[^/]+/[^/]+$",
+        },
+        "gauge": {"description": "What the program reads for it, by name.", "type": "string"},
+        **made["properties"],
+    }
+    made["required"] = ["law", "parameter", *made.get("required", [])]
     return made
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
+from ninelives_grpc import laws
 from ninelives_grpc.errors import ConfigError, UnknownNameError
 from ninelives_grpc.parameters import settings, specs
+from ninelives_grpc.policies.admission_queue import AdmissionQueue
 from ninelives_grpc.policies.budget import (
     Budget,
     ConcurrencyBudget,
@@ -19,10 +21,13 @@ from ninelives_grpc.policies.budget import (
 from ninelives_grpc.policies.bulkhead import Bulkhead
 from ninelives_grpc.policies.circuit_breaker import CircuitBreaker
 from ninelives_grpc.policies.concurrency_limit import ConcurrencyLimit
+from ninelives_grpc.policies.early_drop import EarlyDrop
 from ninelives_grpc.policies.fault import Fault
 from ninelives_grpc.policies.hedge import Hedge
+from ninelives_grpc.policies.load_shed import LoadShed
 from ninelives_grpc.policies.rate_limit import RateLimit
 from ninelives_grpc.policies.retry import Retry
+from ninelives_grpc.policies.throttle import Throttle
 from ninelives_grpc.policies.timeout import Timeout
 
 if TYPE_CHECKING:
@@ -35,13 +40,17 @@ T = TypeVar("T")
 KINDS: Mapping[str, type[Policy]] = {
     kind.default_name(): kind
     for kind in (
+        AdmissionQueue,
         Bulkhead,
         CircuitBreaker,
         ConcurrencyLimit,
+        EarlyDrop,
         Fault,
         Hedge,
+        LoadShed,
         RateLimit,
         Retry,
+        Throttle,
         Timeout,
     )
 }
@@ -50,6 +59,21 @@ BUDGETS: Mapping[str, type[Budget]] = {
     "throttle": ThrottleBudget,
     "window": WindowBudget,
     "concurrency": ConcurrencyBudget,
+}
+LAWS: Mapping[str, type[laws.Law]] = {
+    kind.default_name(): kind
+    for kind in (
+        laws.AimdLaw,
+        laws.BreakerThresholdLaw,
+        laws.BulkheadSizeLaw,
+        laws.GovernorLaw,
+        laws.GradientLaw,
+        laws.HealthRateLaw,
+        laws.OpenTimeLaw,
+        laws.PidLaw,
+        laws.PredictionLaw,
+        laws.RetryBudgetLaw,
+    )
 }
 
 

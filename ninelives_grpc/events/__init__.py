@@ -1,6 +1,6 @@
 """What policies did: one class an event, named in the past tense.
 
-Events are published after the policy has released its lock. Two of them happen on every good call;
+Events are published after the policy has released its lock. Some of them happen on every good call;
 they are marked `routine`, and are only counted, not built, unless a sink asks for them.
 """
 
@@ -23,6 +23,9 @@ from ninelives_grpc.events.changes import ParameterChanged
 from ninelives_grpc.events.emitter import Emitter
 from ninelives_grpc.events.event import KINDS, Event, Severity
 from ninelives_grpc.events.gates import (
+    AdmissionAcquired,
+    AdmissionQueued,
+    AdmissionRefused,
     BulkheadAcquired,
     BulkheadQueued,
     BulkheadRefused,
@@ -40,9 +43,23 @@ from ninelives_grpc.events.gates import (
     TimeoutOccurred,
     TimeoutRefused,
 )
+from ninelives_grpc.events.laws import LawAdjusted, LawFailed, LoopPaused, LoopResumed
+from ninelives_grpc.events.shares import (
+    EarlyDropRefused,
+    LoadShedDegraded,
+    LoadShedRecovered,
+    LoadShedRecovering,
+    LoadShedRefused,
+    ThrottleEnded,
+    ThrottleRefused,
+    ThrottleStarted,
+)
 
 __all__ = [
     "KINDS",
+    "AdmissionAcquired",
+    "AdmissionQueued",
+    "AdmissionRefused",
     "BulkheadAcquired",
     "BulkheadQueued",
     "BulkheadRefused",
@@ -52,6 +69,7 @@ __all__ = [
     "CircuitRefused",
     "CircuitReset",
     "ConcurrencyLimitRefused",
+    "EarlyDropRefused",
     "Emitter",
     "Event",
     "FallbackSkipped",
@@ -60,7 +78,15 @@ __all__ = [
     "HedgeRefused",
     "HedgeStarted",
     "HedgeWon",
+    "LawAdjusted",
+    "LawFailed",
     "LimitChanged",
+    "LoadShedDegraded",
+    "LoadShedRecovered",
+    "LoadShedRecovering",
+    "LoadShedRefused",
+    "LoopPaused",
+    "LoopResumed",
     "ParameterChanged",
     "ProbeReclaimed",
     "RaceStarted",
@@ -74,6 +100,9 @@ __all__ = [
     "RetryAttempt",
     "RetryExhausted",
     "Severity",
+    "ThrottleEnded",
+    "ThrottleRefused",
+    "ThrottleStarted",
     "TimeoutOccurred",
     "TimeoutRefused",
 ]

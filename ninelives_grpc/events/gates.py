@@ -156,6 +156,59 @@ class BulkheadRefused(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionAcquired(Event):
+    """A call was let in by a queue; `in_flight` counts it."""
+
+    routine: ClassVar[bool] = True
+    severity: ClassVar[Severity] = Severity.DEBUG
+    in_flight: int
+
+    def why(self) -> str:
+        """Say how many run now."""
+        return f"{times(self.in_flight, 'call')} under way with it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionQueued(Event):
+    """A call waits for its turn, which should come in time; `queued` counts it."""
+
+    in_flight: int
+    queued: int
+
+    def why(self) -> str:
+        """Say how many run and wait."""
+        return f"{times(self.in_flight, 'call')} under way; {self.queued} wait with it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionRefused(Event):
+    """A call was refused, as it would have been too late, or others matter more.
+
+    `reason` is deadline when that was clear on arrival, late when its turn did not come in time,
+    queue_full, displaced when it gave way to another, or shutdown. `service_time` is what a call
+    takes lately, and `waited` for how long this one had waited.
+    """
+
+    refuses: ClassVar[bool] = True
+    severity: ClassVar[Severity] = Severity.WARNING
+    in_flight: int
+    limit: int
+    queued: int
+    service_time: float
+    waited: float
+
+    def why(self) -> str:
+        """Say how many run and wait, and for how long that keeps the others waiting."""
+        if self.reason == "shutdown":
+            return "the server shuts down"
+        now = f"{self.in_flight} of {self.limit} calls under way, and {self.queued} wait"
+        if self.reason in {"queue_full", "displaced"}:
+            return f"{now}: {'it gave way' if self.reason == 'displaced' else 'no more may'}"
+        now += f", each for {seconds(self.service_time)} of work"
+        return f"{now}; it has waited {seconds(self.waited)}" if self.waited else now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConcurrencyLimitRefused(Event):
     """A call was refused: as many run as the backend can do, as far as is known now."""
 

@@ -166,11 +166,13 @@ def generated(
         assert task is not None
         # gRPC may leave this generator behind wherever it is; the end of its task is the end.
         task.add_done_callback(lambda _: lost(stack, execution))
-        step = execution.start(call.started)
+        step, begun = execution.start(call.started), call.started
         while step is not FINISH:
             if step is PAUSE:
                 await pause(execution, clock)
-                step = execution.resume(clock.now())
+                # What it takes is without what it has waited.
+                begun = clock.now()
+                step = execution.resume(begun)
                 continue
             row = execution.current()
             enter(stack, row, context)
@@ -183,7 +185,7 @@ def generated(
                         in_time(messages, row, stack, limit, limits) if minded else anext(messages)
                     )
                     if duration is None:
-                        duration = clock.now() - call.started
+                        duration = clock.now() - begun
                     call.committed = True
                     yield message
             except StopAsyncIteration:
@@ -193,7 +195,7 @@ def generated(
             finally:
                 await messages.aclose()  # type: ignore[attr-defined]
             now = clock.now()
-            outcome.duration = now - call.started if duration is None else duration
+            outcome.duration = now - begun if duration is None else duration
             step = execution.settle(outcome, now)
         stack.recorder.ended(call, execution.outcome, clock.now())
         if execution.outcome.local:

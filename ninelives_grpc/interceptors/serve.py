@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import grpc
 
+from ninelives_grpc.admission.ticket import Entrance, entrance_of
 from ninelives_grpc.call import Call, Method, ServedCall, Side, serving
 from ninelives_grpc.errors import (
     ConfigError,
@@ -55,12 +56,14 @@ class Served(NamedTuple):
         handler: The handler under its stack.
         method: The method.
         stack: What protects it, or None.
+        entrance: Where its calls enter a queue of threads, or None.
     """
 
     original: Handler
     handler: Handler
     method: Method
     stack: Stack | None
+    entrance: Entrance | None = None
 
 
 class Handlers:
@@ -73,9 +76,13 @@ class Handlers:
     MAX = 10_000
 
     def __init__(
-        self, routes: Routes, protect: Callable[[Handler, Stack, Method], Callable[..., Any]]
+        self,
+        routes: Routes,
+        protect: Callable[[Handler, Stack, Method], Callable[..., Any]],
+        *,
+        threads: bool = False,
     ) -> None:
-        """Make a protected behaviour with `protect`.
+        """Make a protected behaviour with `protect`; `threads` of a pool serve it, or tasks.
 
         Raises:
             ConfigError: A stack has a policy that makes no sense on a server; says which.
@@ -84,6 +91,7 @@ class Handlers:
             check_served(stack)
         self._routes = routes
         self._protect = protect
+        self._threads = threads
         self._made: dict[str, Served] = {}
 
     def get(self, name: str, handler: Handler) -> Served:
@@ -105,7 +113,10 @@ class Handlers:
         behaviour = self._protect(handler, stack, method)
         # Its name, for interceptors around this one, and what it tells gRPC, such as a thread pool.
         functools.update_wrapper(behaviour, original)
-        return Served(handler, with_behaviour(handler, behaviour), method, stack)
+        entrance = None
+        if self._threads:
+            entrance = entrance_of(stack, method, streams=handler.response_streaming)
+        return Served(handler, with_behaviour(handler, behaviour), method, stack, entrance)
 
 
 def with_behaviour(handler: Handler, behaviour: Callable[..., Any]) -> Handler:

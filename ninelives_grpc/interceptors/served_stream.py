@@ -82,6 +82,7 @@ class ServedStream:
         self._step = threading.RLock()
         call = served_call(stack, method, request, context)
         self._execution = Execution(stack.plan, call, call.deadline)
+        self._begun = call.started
         self._duration: float | None = None
         self._limit: float | None = None
         self._follower: Follower | None = None
@@ -126,7 +127,7 @@ class ServedStream:
         else:
             if self._duration is None:
                 execution.call.committed = True
-                self._duration = self._stack.clock.now() - execution.call.started
+                self._duration = self._stack.clock.now() - self._begun
             return message
         finally:
             leave(token)
@@ -163,7 +164,7 @@ class ServedStream:
             self._follower.stop()
         now = self._stack.clock.now()
         duration = self._duration
-        outcome.duration = now - self._execution.call.started if duration is None else duration
+        outcome.duration = now - self._begun if duration is None else duration
         self._iterator = iter(())
         self._go(self._execution.settle(outcome, now))
 
@@ -206,7 +207,9 @@ class ServedStream:
         execution.call.lifetime = execution.call.lifetime or until_over(self._context)
         try:
             pause(execution, clock)
-            return execution.resume(clock.now())
+            # What it takes is without what it has waited.
+            self._begun = clock.now()
+            return execution.resume(self._begun)
         except BaseException:
             lost(self._stack, execution)
             stop_if_over(execution.call, self._context)

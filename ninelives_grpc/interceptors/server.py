@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from ninelives_grpc.admission.ticket import ARRIVAL
 from ninelives_grpc.errors import TimedOut
 from ninelives_grpc.interceptors.early import early_refusal, refusing
 from ninelives_grpc.interceptors.serve import (
@@ -56,7 +57,7 @@ class ServerInterceptor(grpc.ServerInterceptor):
         Raises:
             ConfigError: A stack has a policy that makes no sense on a server; says which.
         """
-        self._handlers = Handlers(routes, protect)
+        self._handlers = Handlers(routes, protect, threads=True)
 
     def intercept_service(
         self,
@@ -74,6 +75,9 @@ class ServerInterceptor(grpc.ServerInterceptor):
             refusal = early_refusal(stack, served.method, metadata)
             if refusal is not None:
                 return refusing(refusal)
+        if served.entrance is not None:
+            # For the executor, which is handed the call next.
+            ARRIVAL.set((served.entrance, handler_call_details.invocation_metadata))
         return served.handler
 
 
@@ -145,13 +149,14 @@ def pushed_responses(
     def protected(request: Any, context: Any, push: Callable[[Any], None]) -> None:
         call = served_call(stack, method, request, context)
         execution = Execution(stack.plan, call, call.deadline)
+        begun = call.started
 
         def settle(outcome: Outcome) -> None:
             now = stack.clock.now()
             with lock:
                 if execution.finished:
                     return
-                outcome.duration = now - call.started
+                outcome.duration = now - begun
                 execution.settle(outcome, now)
             stack.recorder.ended(call, execution.outcome, now)
 
@@ -167,6 +172,7 @@ def pushed_responses(
                 push(message)
             push(None)
             return
+        begun = stack.clock.now() if call.lifetime else begun
         if not context.add_callback(lambda: settle(cancelled())):
             settle(cancelled())
         try:

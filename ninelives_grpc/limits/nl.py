@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ninelives_grpc.limits.baseline import Baseline, Lane
 from ninelives_grpc.limits.probe import Member, Probe
+from ninelives_grpc.limits.response import Response
 from ninelives_grpc.limits.windowed import Windowed
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ _PEAKS_FOR = 10.0
 _SOON = 1.0
 _LONGEST_PROBE = 3.0
 _LARGEST_COHORT = 400
+_SLOW_WINDOWS = 4
+"""Windows after which a base by which calls wait for too long is doubted."""
+_MOVED = 1.15
+"""How much more calls take than expected for the limit to have been too low."""
 
 
 class Seen(NamedTuple):
@@ -74,8 +79,9 @@ class Nl(Windowed):
         self._peaks: deque[tuple[float, int]] = deque()
         self._controlling = False
         self._rate = 0.0
-        self._reference = (limit, 0.0)
+        self._response = Response()
         self._slow_windows = 0
+        self._highest = 0.0
         self._due = float("-inf")
         self._probe: Probe | None = None
 
@@ -145,8 +151,10 @@ class Nl(Windowed):
         error = math.sqrt(max(own, variation) / tally.calls)
         seen = Seen(tally.mean, rate, base, tally.mean / base, usual, target, error, now)
         self.latency = tally.mean
+        self._rate += (0.5 if self._rate else 1.0) * (rate - self._rate)
         self.excess = seen.excess
-        if self.refused or seen.excess > 1.2 * seen.usual + 3.0 * seen.error:
+        usual = 1.2 * (1.0 if self._is_late(settings, seen) else seen.usual)
+        if self.refused or seen.excess > usual + 3.0 * seen.error:
             self._variation = variation
             self._control(settings, seen)
         else:
@@ -155,35 +163,43 @@ class Nl(Windowed):
         self.base = base
         self._stall = 10.0 * base + 2.0 * settings.window
 
+    def _is_late(self, settings: ConcurrencyLimit, seen: Seen) -> bool:
+        """Tell whether calls take more of the time that deadlines allow than they should."""
+        return bool(self.allowed) and seen.mean > settings.deadline_share * self.allowed
+
     def _control(self, settings: ConcurrencyLimit, seen: Seen) -> None:
         """Aim at what keeps the backend busy."""
         if not self._controlling:
             self._controlling = True
-            self._rate = seen.rate
-            self._reference = (self.limit, seen.excess)
+            self._response.clear()
             self._slow_windows = 0
             self._due = max(seen.now + _SOON, self._due)
-        self._rate += 0.5 * (seen.rate - self._rate)
+            self._highest = 0.0
+        self._highest = max(self._highest, self._rate)
+        then = self._response.note(self._start, seen.now, self.peak, seen.mean, seen.excess)
         limit = self.limit
-        target = self._within_deadlines(settings, seen.base)
+        # What does not wait at all may grow faster.
+        least = 1.1 if seen.excess > 1.2 + seen.error else 1.3
+        target = self._within_deadlines(settings, seen.base, least)
         if target > limit:
             limit = min(2.0 * limit, target)
         else:
+            if self.allowed:
+                # Calls that come now would be late: there is no time for steps.
+                limit = min(limit, max(self._rate * settings.deadline_share * self.allowed, target))
             limit += 0.5 * (max(0.5 * limit, target) - limit)
         self._set(limit, "overload")
-        slow = seen.excess > 1.3 * seen.usual + 2.0 * seen.error
+        # Of calls that a higher limit has let in, nothing is to be learned.
+        drained = then <= 1.3 * self.limit
+        slow = drained and seen.excess > 1.3 * seen.usual + 2.0 * seen.error
         self._slow_windows = self._slow_windows + 1 if slow else 0
-        if seen.now >= self._due or self._slow_windows >= 4 or self._is_insensitive(seen):  # noqa: PLR2004
-            self._begin_probe(settings, seen)
-
-    def _is_insensitive(self, seen: Seen) -> bool:
-        """Tell whether latency did not follow a deep cut: then it does not come from waiting."""
-        limit, excess = self._reference
-        return (
-            self.limit < 0.6 * limit
-            and seen.excess > 0.8 * excess
-            and seen.excess > 1.5 + 2.0 * seen.error
+        insensitive = seen.excess > 1.5 + 2.0 * seen.error and self._response.insensitive(
+            seen.error
         )
+        if self._slow_windows >= _SLOW_WINDOWS or insensitive:
+            self._begin_probe(settings, seen, math.sqrt(max(seen.excess, 1.0)))
+        elif seen.now >= self._due:
+            self._begin_probe(settings, seen)
 
     def _relax(self, settings: ConcurrencyLimit, seen: Seen, variation: float) -> None:
         """Leave room for bursts, and learn what calls take."""
@@ -195,7 +211,7 @@ class Nl(Windowed):
             while self._peaks and self._peaks[-1][1] <= self.peak:
                 self._peaks.pop()
             self._peaks.append((seen.now, self.peak))
-        self._baseline.learn(variation)
+            self._baseline.learn(variation)
         highest = self._peaks[0][1] if self._peaks else 0
         bound = max(settings.burst * highest + 4.0, 1.2 * _target(settings, seen.rate * seen.base))
         limit = self.limit
@@ -204,23 +220,25 @@ class Nl(Windowed):
         else:
             self._set(max(bound, 0.98 * limit), "relaxed")
 
-    def _within_deadlines(self, settings: ConcurrencyLimit, base: float) -> float:
+    def _within_deadlines(
+        self, settings: ConcurrencyLimit, base: float, least: float = 1.1
+    ) -> float:
         """Return the target, under which calls take no more than a share of their deadline."""
         needed = self._rate * base
         target = _target(settings, needed)
         if self.allowed:
             target = min(target, self._rate * settings.deadline_share * self.allowed)
         # Never under what an empty queue needs.
-        return max(target, 1.1 * needed + 1.0)
+        return max(target, least * needed + 1.0)
 
-    def _begin_probe(self, settings: ConcurrencyLimit, seen: Seen) -> None:
+    def _begin_probe(self, settings: ConcurrencyLimit, seen: Seen, times: float = 1.0) -> None:
         rate = min(self._rate, 1.1 * seen.rate)
         cohort = 100.0 * (self._variation or 0.0)
         largest = max(_LARGEST_COHORT, settings.probe_calls)
         cohort = min(max(cohort, settings.probe_calls), largest)
         size = round(max(10.0, min(cohort, self._rate)))
         self._probe = Probe(size, seen.now + _LONGEST_PROBE + 20.0 * seen.base)
-        self._set_for_probe(settings.probe_share * rate * min(seen.base, seen.mean))
+        self._set_for_probe(settings.probe_share * rate * min(times * seen.base, seen.mean))
 
     def _set_for_probe(self, limit: float) -> None:
         """Set the limit of a probe, which may be half of the least otherwise."""
@@ -252,9 +270,13 @@ class Nl(Windowed):
             self._probed = now
             if abs(found - 1.0) > 0.15:  # noqa: PLR2004
                 wait = _SOON
+            if found > _MOVED:
+                # The limit was too low for the backend to show what it can do.
+                self._rate = self._highest
+            self._highest = self._rate
         self._probe = None
         self._set(self._within_deadlines(settings, self.base), reason)
-        self._reference = (self.limit, self.excess)
+        self._response.clear()
         self._slow_windows = 0
         self._due = now + wait
         self._last = now

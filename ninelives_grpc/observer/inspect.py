@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ninelives_grpc.policies.admission_queue import AdmissionQueueGate
 from ninelives_grpc.policies.budget import BudgetFlow
 from ninelives_grpc.policies.bulkhead import BulkheadGate
 from ninelives_grpc.policies.circuit_breaker import CircuitBreakerGate
 from ninelives_grpc.policies.concurrency_limit import ConcurrencyLimitGate
+from ninelives_grpc.policies.early_drop import EarlyDropGate
+from ninelives_grpc.policies.load_shed import LoadShedGate
 from ninelives_grpc.policies.rate_limit import RateLimitGate
 
 if TYPE_CHECKING:
@@ -21,8 +24,10 @@ def inspected(live: Live[Any], now: float) -> tuple[float | None, float | None]:
     """Return how much of a limit is used, 0..1, and how much of a budget is left, or None."""
     if isinstance(live, BulkheadGate):
         return live.in_flight / live.policy.max_concurrent, None
-    if isinstance(live, ConcurrencyLimitGate):
-        return live.in_flight / max(live.limit, 1), None
+    if isinstance(live, AdmissionQueueGate | ConcurrencyLimitGate | EarlyDropGate):
+        return live.fill(), None
+    if isinstance(live, LoadShedGate):
+        return live.pressure, None
     if isinstance(live, RateLimitGate):
         available = live.state(now).get("available")
         used = None if available is None else 1.0 - float(available) / live.policy.burst

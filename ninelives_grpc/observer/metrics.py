@@ -20,11 +20,16 @@ from opentelemetry.metrics import Histogram, MeterProvider, Observation, get_met
 
 from ninelives_grpc.call import Side
 from ninelives_grpc.naming import snake_case
+from ninelives_grpc.observer import loops
 from ninelives_grpc.observer.inspect import circuits_of
+from ninelives_grpc.policies.admission_queue import AdmissionQueueGate
 from ninelives_grpc.policies.budget import BudgetFlow
 from ninelives_grpc.policies.bulkhead import BulkheadGate
 from ninelives_grpc.policies.circuit import CircuitState
 from ninelives_grpc.policies.concurrency_limit import ConcurrencyLimitGate
+from ninelives_grpc.policies.early_drop import EarlyDropGate
+from ninelives_grpc.policies.load_shed import LoadShedGate
+from ninelives_grpc.policies.throttle import ThrottleGate
 from ninelives_grpc.windows.sketch import middle_of
 
 if TYPE_CHECKING:
@@ -57,6 +62,22 @@ RESULT, STATE, KEY = "ninelives.result", "ninelives.state", "ninelives.key"
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _RETRIES = (1.0, 2.0, 3.0, 4.0, 5.0)
+
+_FIGURES: tuple[tuple[type[Live[Any]], str, str, str], ...] = (
+    (AdmissionQueueGate, "in_flight", "{call}", "Calls that hold a place."),
+    (AdmissionQueueGate, "limit", "{call}", "Places there are."),
+    (AdmissionQueueGate, "queued", "{call}", "Calls that wait for their turn."),
+    (BulkheadGate, "in_flight", "{call}", "Calls that hold a place."),
+    (BulkheadGate, "limit", "{call}", "Places there are."),
+    (BulkheadGate, "queued", "{call}", "Calls that wait for a place."),
+    (ConcurrencyLimitGate, "in_flight", "{call}", "Calls that run."),
+    (ConcurrencyLimitGate, "limit", "{call}", "Calls that may run at once now."),
+    (EarlyDropGate, "fill", "1", "How full the limit behind is."),
+    (LoadShedGate, "pressure", "1", "How near a limit the process is."),
+    (LoadShedGate, "share", "1", "Share of the calls that is served."),
+    (ThrottleGate, "fraction", "1", "Fraction of the calls that is sent; the least of all keys."),
+)
+"""What of the state of a policy is published, with unit and description."""
 
 
 class Metrics:
@@ -92,21 +113,17 @@ class Metrics:
             "",
             "1 for the state that a circuit is in, 0 for the others.",
         )
-        for kind, name, text in (
-            (BulkheadGate, "in_flight", "Calls that hold a place."),
-            (BulkheadGate, "limit", "Places there are."),
-            (BulkheadGate, "queued", "Calls that wait for a place."),
-            (ConcurrencyLimitGate, "in_flight", "Calls that run."),
-            (ConcurrencyLimitGate, "limit", "Calls that may run at once now."),
-        ):
+        for kind, name, unit, text in _FIGURES:
             full = f"ninelives.{snake_case(kind.__name__.removesuffix('Gate'))}.{name}"
-            gauge(full, [self._over(_figure(kind, name))], "{call}", text)
+            gauge(full, [self._over(_figure(kind, name))], unit, text)
         gauge(
             "ninelives.retry_budget.left",
             [self._over(_budgets)],
             "{attempt}",
             "Extra attempts that could be paid now.",
         )
+        for name, observe_loops, text in loops.GAUGES:
+            gauge(name, [self._over(observe_loops)], "", text)
         counter(
             "ninelives.sink.dropped", [self._over(_dropped)], "{event}", "Events lost by sinks."
         )
@@ -216,6 +233,8 @@ def _events(stack: Stack) -> Iterator[Observation]:
     for live in stack.policies.values():
         if isinstance(live, BulkheadGate):
             yield Observation(live.acquired, _about(stack, live) | {EVENT: "BulkheadAcquired"})
+        elif isinstance(live, AdmissionQueueGate):
+            yield Observation(live.acquired, _about(stack, live) | {EVENT: "AdmissionAcquired"})
 
 
 def _circuits(stack: Stack) -> Iterator[Observation]:
@@ -229,10 +248,10 @@ def _circuits(stack: Stack) -> Iterator[Observation]:
 
 def _figure(kind: type[Live[Any]], name: str) -> Callable[[Stack], Iterator[Observation]]:
     def observe_figure(stack: Stack) -> Iterator[Observation]:
+        now = stack.clock.now()
         for live in stack.policies.values():
-            if isinstance(live, kind):
-                value = live.state(0.0)[name]
-                assert isinstance(value, int)
+            value = live.state(now)[name] if isinstance(live, kind) else None
+            if isinstance(value, int | float):
                 yield Observation(value, _about(stack, live))
 
     return observe_figure

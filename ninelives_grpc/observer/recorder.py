@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ninelives_grpc.events import RequestFailed, RequestSucceeded
 from ninelives_grpc.forking import afresh_in_children
+from ninelives_grpc.observer.reader import CallReader, Reading
 from ninelives_grpc.observer.traffic import Traffic, traffic_of
 from ninelives_grpc.outcome import Code, Kind, Outcome
 from ninelives_grpc.windows.sketch import bucket_of
@@ -120,11 +121,13 @@ class Recorder:
 
     Attributes:
         overflowed: Calls of methods or targets beyond the first so many, counted as `OTHER`.
+        ended_at: When the last call ended of those that were counted, or None.
     """
 
     def __init__(self, emitter: Emitter, started: float) -> None:
         """Begin with none."""
         self.overflowed = 0
+        self.ended_at: float | None = None
         self.started = started
         self._emitter = emitter
         self._count_event = emitter.counter_of("")
@@ -138,6 +141,7 @@ class Recorder:
         self._exemplars: dict[Ending, Exemplar] = {}
         self._windows: dict[Series, SlidingWindow[CallSlot]] = {}
         self._window = SlidingWindow(CallSlot)
+        self._readers: tuple[CallReader, ...] = ()
         afresh_in_children(self)
 
     def start_afresh(self) -> None:
@@ -226,6 +230,8 @@ class Recorder:
                 last, slot = method, at // SLOT
                 durations = alike.setdefault((method, slot), [])
             durations.append(duration)
+        if alike:
+            self.ended_at = at
         return alike
 
     def _others_alike(self) -> dict[tuple[Method, Code, str, float], list[Ended]]:
@@ -235,6 +241,8 @@ class Recorder:
             ended = others.popleft()
             key = ended.method, ended.code, ended.result, ended.at // SLOT
             alike.setdefault(key, []).append(ended)
+        if alike:
+            self.ended_at = max(ended.at, self.ended_at or ended.at)
         return alike
 
     def _count(
@@ -264,6 +272,34 @@ class Recorder:
             place = window.slot(slot * SLOT)
             place.add(result, calls, attempts, answered)
             place.durations.put(buckets, seconds)
+        for reader in self._readers:
+            reader.slot.add(result, calls, attempts, answered)
+            reader.slot.durations.put(buckets, seconds)
+
+    def follow(self, now: float) -> CallReader:
+        """Return a reader of the calls that end from now on."""
+        self.fold()
+        reader = CallReader(now)
+        with self._lock:
+            self._readers = (*self._readers, reader)
+        return reader
+
+    def read(self, reader: CallReader, now: float) -> Reading:
+        """Return the calls that a reader has gathered; it goes on."""
+        self.fold()
+        with self._lock:
+            return reader.reading(now)
+
+    def restart(self, reader: CallReader, now: float) -> None:
+        """Have a reader begin anew."""
+        self.fold()
+        with self._lock:
+            reader.restart(now)
+
+    def leave(self, reader: CallReader) -> None:
+        """Tell a reader of no more calls."""
+        with self._lock:
+            self._readers = tuple(other for other in self._readers if other is not reader)
 
     def totals(self) -> Totals:
         """Return all calls since the start."""

@@ -51,8 +51,8 @@ class Bulkhead(Policy):
         order: Who is served first of those who wait: `fifo`; `lifo`, which is better under
             overload, when the oldest have no time left anyway; or `priority`.
         usage_half_life: Seconds after which half of what somebody has used is forgotten.
-        fair_by: Who shares fairly, with the order `priority`: `method`, `peer`, `metadata:NAME` or
-            a function of the call; by default nobody is told apart.
+        fair_by: Who shares fairly, with the order `priority`: `method`, `target`, `peer`,
+            `metadata:NAME` or a function of the call; by default nobody is told apart.
 
     Raises:
         ConfigError: A value is outside its bounds; names the field and the bound.
@@ -153,6 +153,13 @@ class BulkheadGate(Gate[Bulkhead]):
             return True
         # One that matters more may take a place in a full queue.
         return policy.order is not Order.PRIORITY and len(self._queue) >= policy.max_queue
+
+    def fill(self) -> float:
+        """Return how full the queue is, or how many places are taken where nobody may wait."""
+        policy = self.policy
+        if policy.max_queue and policy.max_wait > 0.0:
+            return len(self._queue) / policy.max_queue
+        return self.in_flight / policy.max_concurrent
 
     def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:
         """Free the place, and give it to the next in the queue."""

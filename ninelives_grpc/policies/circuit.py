@@ -85,15 +85,19 @@ class Circuit:
         window: Recent outcomes, while closed.
         permit: What attempts get while it is closed; another one after each change of state.
         run: Failures in a row.
+        down: Seconds that the backend was down, as far as known, when it closed last.
     """
 
     __slots__ = (
         "_closed_at",
+        "_opened_at",
         "_openings",
         "_probe_failures",
         "_probe_slow",
         "_probes_done",
+        "_reopened_at",
         "cause",
+        "down",
         "generation",
         "key",
         "open_until",
@@ -120,6 +124,8 @@ class Circuit:
         self.probes: list[CircuitPermit] = []
         self._openings = 0
         self._closed_at: float | None = None
+        self._opened_at: float | None = None
+        self._reopened_at = self.down = 0.0
         self.run = 0
         self._probes_done = self._probe_failures = self._probe_slow = 0
         self.permit = CircuitPermit(self, 0)
@@ -197,7 +203,7 @@ class Circuit:
     def reset(self) -> None:
         """Forget everything: closed, and the next opening is the first."""
         self._openings = 0
-        self._closed_at = None
+        self._closed_at = self._opened_at = None
         self.cause = None
         self._enter(CircuitState.CLOSED)
 
@@ -269,6 +275,10 @@ class Circuit:
 
     def _close(self, now: float, happened: list[Happened]) -> None:
         self._closed_at = now
+        if self._opened_at is not None:
+            # It came back at some time between the last probe that failed and now.
+            self.down = (self._reopened_at + now) / 2.0 - self._opened_at
+        self._opened_at = None
         self._enter(CircuitState.CLOSED)
         happened.append(Happened.CLOSED)
 
@@ -285,6 +295,9 @@ class Circuit:
         if closed_at is not None and now - closed_at >= policy.healthy_after:
             self._openings = 0
         self._closed_at = None
+        if self._opened_at is None:
+            self._opened_at = now
+        self._reopened_at = now
         duration = min(policy.open_duration * 2.0**self._openings, policy.max_open_duration)
         # Not more than needed: 2.0 ** 1024 does not exist.
         self._openings = min(self._openings + 1, 64)

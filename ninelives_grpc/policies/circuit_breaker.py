@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from ninelives_grpc.policies.policy import Address
 
 _LOGGER = logging.getLogger("ninelives_grpc")
+_KEPT = 100
+"""Recoveries to remember."""
 
 
 class Mode(StrEnum):
@@ -84,7 +87,7 @@ class CircuitBreaker(Policy):
         probe_lease: Seconds after which a probe that has not reported back counts as failed.
         mode: `auto`, or one of the overrides `open`, `closed`, `disabled`, `metrics_only`.
         max_keys: Circuits to remember; the longest unused is forgotten.
-        scope: One circuit for the `stack` (default), or one for each `method`, `peer`,
+        scope: One circuit for the `stack` (default), or one for each `method`, `target`, `peer`,
             `metadata:NAME` or value of a function of the call.
         window: `count` or `time`.
         classify: Own view of an outcome: a function that returns its `Kind`, or None to leave it.
@@ -173,11 +176,15 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
 
     Attributes:
         refused: Calls refused so far.
+        recovered: Circuits that closed so far.
+        recoveries: Seconds that the backend was down before, for the last of them.
     """
 
     def __init__(self, policy: CircuitBreaker, address: Address) -> None:
         super().__init__(policy, address)
         self.refused = 0
+        self.recovered = 0
+        self.recoveries: deque[float] = deque(maxlen=_KEPT)
         self._key_of = key_function(policy.scope)
         self._tells_early = known_on_arrival(policy.scope)
         self.keyed = self._key_of is not None and self._tells_early
@@ -349,6 +356,8 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
             if what is Happened.OPENED:
                 event = _opened(about, circuit, now)
             elif what is Happened.CLOSED:
+                self.recoveries.append(circuit.down)
+                self.recovered += 1
                 event = events.CircuitClosed(**about, probes=self.policy.half_open_permits)
             else:
                 event = _PLAIN[what](**about)

@@ -255,6 +255,10 @@ class ConcurrencyLimitGate(Gate[ConcurrencyLimit]):
         """Tell whether as many run as may."""
         return self.in_flight + 1 > self._law.limit
 
+    def fill(self) -> float:
+        """Return how many run, as a share of the limit."""
+        return self.in_flight / max(self._law.limit, 1.0)
+
     def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:
         """Count the call out, and have the law learn from it."""
         changed = None

@@ -124,6 +124,13 @@ class Gate(Live[P]):
         """
         return False
 
+    def fill(self) -> float | None:
+        """Return how full its queue is, or its places where nobody waits; None without either.
+
+        1 is full, and what may be more than that is more than 1.
+        """
+        return None
+
     def admit(self, call: Call, now: float, deadline: float | None) -> Verdict:
         """Give leave for one attempt, or say why not, or until when to wait.
 

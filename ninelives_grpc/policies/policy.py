@@ -48,6 +48,8 @@ class Role(Enum):
     """End here with its answer."""
     BUDGET = auto()
     """Nothing: other policies pay from it."""
+    LOOP = auto()
+    """Nothing: it moves a parameter of another policy."""
 
 
 @policy
@@ -129,6 +131,8 @@ class Live(Generic[P]):
     """
 
     role: ClassVar[Role]
+    queues: ClassVar[bool] = False
+    """Whether it keeps the queue of a server's workers."""
 
     def __init__(self, policy: P, address: Address) -> None:
         """Start with the values as declared."""
@@ -159,6 +163,10 @@ class Live(Generic[P]):
     def path(self) -> str:
         """Its address, `stack/policy`."""
         return f"{self.stack}/{self.name}"
+
+    def beside(self, name: str) -> Address:
+        """Return an address in the same stack."""
+        return Address(stack=self.stack, policy=name, emitter=self._emitter, now=self._now)
 
     @property
     def specs(self) -> dict[str, Spec]:

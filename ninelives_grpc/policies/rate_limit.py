@@ -48,7 +48,7 @@ class RateLimit(Policy):
         critical_burst: Calls beyond the burst that those of the class `critical` may borrow; the
             others wait until they are paid back. See `prioritize`.
         max_keys: Keys to remember; the longest unused is forgotten, and starts with a full burst.
-        scope: One limit for the `stack` (default), or one for each `method`, `peer`,
+        scope: One limit for the `stack` (default), or one for each `method`, `target`, `peer`,
             `metadata:NAME` or value of a function of the call.
         weight: Function from the call to how many calls it counts for; by default 1.
 

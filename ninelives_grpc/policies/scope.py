@@ -1,4 +1,4 @@
-"""Whom a policy keeps apart: everybody together, or one state for each method, caller or tenant."""
+"""Whom a policy keeps apart: all together, or one state a method, target, caller or tenant."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Scope = str | Callable[[Call], str]
-"""`stack`, `method`, `peer`, `metadata:NAME`, or a function from the call to a key."""
+"""`stack`, `method`, `target`, `peer`, `metadata:NAME`, or a function from the call to a key."""
 
 STACK = "stack"
 _PEER = "peer"
 _METADATA = "metadata:"
-ALLOWED = "stack, method, peer, metadata:NAME, or a function of the call"
+ALLOWED = "stack, method, target, peer, metadata:NAME, or a function of the call"
 
 
 def scope_problem(scope: Scope, name: str = "scope") -> str:
@@ -59,10 +59,18 @@ def _by_method(call: Call) -> str:
     return call.method.name
 
 
+def _by_target(call: Call) -> str:
+    return call.method.target
+
+
 def _by_peer(call: Call) -> str:
     """Return the caller's host, without the port that differs with every connection."""
     peer = call.peer() if call.peer is not None else ""
     return peer.rpartition(":")[0] if peer.startswith("ip") else peer
 
 
-_BY_WORD: Mapping[str, Callable[[Call], str]] = {"method": _by_method, _PEER: _by_peer}
+_BY_WORD: Mapping[str, Callable[[Call], str]] = {
+    "method": _by_method,
+    "target": _by_target,
+    _PEER: _by_peer,
+}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.policies.budget import Budget, RetryBudget
+from ninelives_grpc.policies.early_drop import EarlyDropGate
 from ninelives_grpc.policies.gate import Gate
 from ninelives_grpc.policies.hedge import Hedge, HedgeFlow
 from ninelives_grpc.policies.policy import Address, Live, Policy, Role
@@ -140,6 +141,7 @@ class Compiler:
         self._is_told = any(node.budget is None or node.budget is self._budget for node in paying)
         self._hedged = True
         self.plan = self._compile([(self, expression)])
+        self._look_ahead(self.plan, ())
         if self.plan.hedges:
             self._feed()
             self._hedged = False
@@ -173,6 +175,14 @@ class Compiler:
             free = f"{default}_{number}"
         return Address(stack=self._stack, policy=free, emitter=self._emitter, now=self._now)
 
+    def take_in(self, live: Live[Any]) -> None:
+        """Keep a running policy that no call passes; others may go through them meanwhile."""
+        self.policies = {**self.policies, live.name: live}
+
+    def let_go(self, live: Live[Any]) -> None:
+        """Keep it no more."""
+        self.policies = {name: each for name, each in self.policies.items() if each is not live}
+
     def _feed(self) -> None:
         """Have hedges tell their budget of successes where no retry does."""
         lives = self.policies.values()
@@ -181,6 +191,35 @@ class Compiler:
             if isinstance(live, HedgeFlow) and id(live.budget) not in told:
                 live.feeds = True
                 told.add(id(live.budget))
+
+    def _look_ahead(self, plan: Plan, outer: tuple[EarlyDropGate, ...]) -> None:
+        """Show each early drop what it goes by: the policy it names, or the next that fills up.
+
+        Raises:
+            ConfigError: There is no policy of that name, or it has no limit.
+        """
+        waiting = outer
+        for layer in plan.layers:
+            if isinstance(layer, EarlyDropGate):
+                if not layer.policy.of:
+                    waiting += (layer,)
+                elif layer in self.policies.values():
+                    layer.follow(self._named(layer))
+            elif isinstance(layer, Gate) and layer.fill() is not None:
+                for early in waiting:
+                    if early.followed is None:
+                        early.follow(layer)
+                waiting = ()
+        for inner in plan.leaf.plans if plan.leaf is not None else ():
+            self._look_ahead(inner, waiting)
+
+    def _named(self, early: EarlyDropGate) -> Gate[Any]:
+        name = early.policy.of
+        live = self.policies.get(name)
+        if not isinstance(live, Gate) or live is early or live.fill() is None:
+            msg = f"must be the name of a policy of this stack with a limit, not {name!r}"
+            raise ConfigError(msg, path=f"{early.path}/of")
+        return live
 
     def _compile(self, row: list[tuple[Compiler, Expression]]) -> Plan:
         """Compile a row of expressions, outermost first, each with the compiler of its stack."""

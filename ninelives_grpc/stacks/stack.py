@@ -13,6 +13,7 @@ from ninelives_grpc.clock import MONOTONIC, Clock
 from ninelives_grpc.environment import disabled
 from ninelives_grpc.errors import ConfigError, UnknownNameError
 from ninelives_grpc.events import Emitter
+from ninelives_grpc.laws.loop import FeedbackLoop
 from ninelives_grpc.lint import Finding, findings
 from ninelives_grpc.observer.recorder import Recorder
 from ninelives_grpc.registry import Registry, default_registry
@@ -69,9 +70,9 @@ class StackState:
 class Parameters(Mapping[str, "Adaptive[Any]"]):
     """The parameters of a stack, by `policy/parameter`."""
 
-    def __init__(self, policies: Mapping[str, Live[Any]]) -> None:
-        """Look into these."""
-        self._policies = policies
+    def __init__(self, compiler: Compiler) -> None:
+        """Look into the policies of a stack, those that come later as well."""
+        self._compiler = compiler
 
     def __getitem__(self, path: str) -> Adaptive[Any]:
         """Return the handle of a parameter.
@@ -80,19 +81,20 @@ class Parameters(Mapping[str, "Adaptive[Any]"]):
             UnknownNameError: There is none; suggests the nearest.
         """
         policy, _, name = path.partition("/")
-        if policy not in self._policies or name not in self._policies[policy].specs:
+        live = self._compiler.policies.get(policy)
+        if live is None or name not in live.specs:
             raise UnknownNameError("parameter", path, self)
-        return self._policies[policy].parameter(name)
+        return live.parameter(name)
 
     def __iter__(self) -> Iterator[str]:
         """Go through the addresses, in the order of the policies."""
-        for policy, live in self._policies.items():
+        for policy, live in self._compiler.policies.items():
             for name in live.specs:
                 yield f"{policy}/{name}"
 
     def __len__(self) -> int:
         """Return how many there are."""
-        return sum(len(live.specs) for live in self._policies.values())
+        return sum(len(live.specs) for live in self._compiler.policies.values())
 
 
 class Stack(Nested):
@@ -156,7 +158,7 @@ class Stack(Nested):
         self.recorder = Recorder(self.emitter, clock.now())
         self.compiler = Compiler(name, expression, self.emitter, clock.now)
         self.plan: Plan = self.compiler.plan
-        self.parameters = Parameters(self.compiler.policies)
+        self.parameters = Parameters(self.compiler)
         self._attached: tuple[Sink, ...] = ()
         if sink is not None:
             self.attach(sink)
@@ -164,8 +166,13 @@ class Stack(Nested):
 
     @property
     def policies(self) -> Mapping[str, Live[Any]]:
-        """The running policies by name, outermost first."""
+        """The running policies by name, outermost first, and then the loops that steer them."""
         return self.compiler.policies
+
+    @property
+    def loops(self) -> list[FeedbackLoop]:
+        """The feedback loops that steer its policies; `Registry.add_loop` adds one."""
+        return [live for live in self.policies.values() if isinstance(live, FeedbackLoop)]
 
     def policy(self, name: str) -> Live[Any]:
         """Return a running policy.
@@ -232,7 +239,7 @@ class Stack(Nested):
             instead: Snapshots to look at in place of those that hold now, by `stack/policy`.
         """
         methods = self.recorder.methods(900.0, self.clock.now())
-        return findings(self.plan, methods, instead)
+        return findings(self.plan, methods, instead, self.loops)
 
     def describe(self) -> str:
         """Draw the composition as a tree."""

@@ -30,3 +30,7 @@ class RecentRanks:
     def share_before(self, number: int) -> float:
         """Return the share of the calls that come before one of this rank, 0..1."""
         return sum(self._counts[:number]) / len(self._recent) if self._recent else 0.0
+
+    def share_at(self, number: int) -> float:
+        """Return the share of the calls that have this rank, 0..1."""
+        return self._counts[number] / len(self._recent) if self._recent else 0.0

@@ -5,15 +5,19 @@
 from hypothesis import strategies as st
 
 from ninelives_grpc import (
+    AdmissionQueue,
     Bulkhead,
     CircuitBreaker,
     ConcurrencyBudget,
     ConcurrencyLimit,
     ConfigError,
+    EarlyDrop,
     Hedge,
+    LoadShed,
     RateLimit,
     Retry,
     RetryBudget,
+    Throttle,
     ThrottleBudget,
     Timeout,
     WindowBudget,
@@ -22,9 +26,21 @@ from ninelives_grpc.policies.backoff import Backoff, Jitter
 from ninelives_grpc.policies.bulkhead import Order
 from ninelives_grpc.policies.circuit_breaker import Mode
 from ninelives_grpc.policies.concurrency_limit import Algorithm
+from ninelives_grpc.policies.throttle import Algorithm as ThrottleAlgorithm
 
 # Numbers are halves and quarters, on which floats are exact, so that models can be compared by ==.
 VALUES = {
+    AdmissionQueue: {
+        "width": st.sampled_from([None, 1, 2, 4]),
+        "max_queue": st.integers(0, 6),
+        "default_wait": st.sampled_from([0.0, 1.0, 5.0]),
+        "over_after": st.sampled_from([None, 0.0, 0.5, 4.0]),
+        "over_delay": st.sampled_from([0.0, 0.25]),
+        "over_wait": st.sampled_from([0.0, 0.25, 1.0]),
+        "over_share": st.sampled_from([0.0, 0.5]),
+        "deviations": st.sampled_from([0.0, 2.0]),
+        "weight": st.sampled_from([0.25, 1.0]),
+    },
     Bulkhead: {
         "max_concurrent": st.integers(1, 4),
         "max_queue": st.integers(0, 6),
@@ -84,6 +100,11 @@ VALUES = {
         "envoy_calls": st.integers(1, 50),
         "envoy_concurrency": st.integers(1, 5),
     },
+    EarlyDrop: {
+        "drop_above": st.sampled_from([0.0, 0.5, 1.0]),
+        "drop_when_full": st.sampled_from([0.0, 0.25, 1.0]),
+        "drop_all_at": st.sampled_from([1.0, 2.0, 4.0]),
+    },
     Hedge: {
         "delay": st.sampled_from([None, 0.0, 0.5, 2.0]),
         "max_hedges": st.integers(0, 4),
@@ -91,6 +112,23 @@ VALUES = {
         "minimum_samples": st.integers(1, 4),
         "window_size": st.integers(1, 6),
         "max_pushback": st.sampled_from([0.0, 0.25, 60.0]),
+    },
+    LoadShed: {
+        "memory_limit": st.sampled_from([None, 1, 1 << 40]),
+        "memory_stall_limit": st.sampled_from([0.25, 0.5]),
+        "cpu_stall_limit": st.sampled_from([0.25, 1.0]),
+        "cpu_limit": st.sampled_from([0.5, 1.25]),
+        "lag_limit": st.sampled_from([0.25, 1.0]),
+        "interval": st.sampled_from([0.25, 1.0]),
+        "degrade_above": st.sampled_from([0.25, 0.75]),
+        "critical_above": st.sampled_from([0.75, 1.0]),
+        "recover_below": st.sampled_from([0.25, 0.5]),
+        "cut": st.sampled_from([0.25, 0.5]),
+        "further_cut": st.sampled_from([0.5, 0.75]),
+        "patience": st.sampled_from([0.5, 5.0]),
+        "cut_interval": st.sampled_from([0.25, 1.0]),
+        "rise": st.sampled_from([0.125, 1.0]),
+        "min_share": st.sampled_from([0.125, 0.5]),
     },
     RateLimit: {
         "rate": st.sampled_from([0.5, 1.0, 4.0, 16.0]),
@@ -115,6 +153,16 @@ VALUES = {
         "cost": st.sampled_from([0.0, 1.0, 2.5]),
         "threshold": st.sampled_from([0.0, 0.5, 1.0]),
     },
+    Throttle: {
+        "algorithm": st.sampled_from(ThrottleAlgorithm),
+        "min_fraction": st.sampled_from([0.125, 0.5]),
+        "step": st.sampled_from([0.125, 0.5]),
+        "bearable": st.sampled_from([0.25, 0.5]),
+        "doubling": st.sampled_from([0.25, 1.0, 8.0]),
+        "sre_multiplier": st.sampled_from([1.5, 2.0]),
+        "sre_window": st.sampled_from([4.0, 120.0]),
+        "max_keys": st.integers(1, 3),
+    },
     ThrottleBudget: {
         "capacity": st.sampled_from([1.0, 4.0, 10.0]),
         "ratio": st.sampled_from([0.125, 1.0]),
@@ -132,7 +180,7 @@ VALUES = {
         "minimum": st.sampled_from([0.0, 0.25, 2.0]),
     },
 }
-MAY_CONFLICT = (CircuitBreaker, ConcurrencyLimit, Hedge)
+MAY_CONFLICT = (CircuitBreaker, ConcurrencyLimit, Hedge, LoadShed)
 
 
 def changes(kind, **narrowed):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ninelives_grpc import ConfigError, Registry, config
 from ninelives_grpc.config.builder import Builder
-from ninelives_grpc.config.values import BUDGETS, KINDS
+from ninelives_grpc.config.values import BUDGETS, KINDS, LAWS
 from ninelives_grpc.parameters import settings
 from ninelives_grpc.presets import PRESETS
 
@@ -24,7 +24,16 @@ def of(kind):
 
 policies = st.fixed_dictionaries({}, optional={name: of(kind) for name, kind in KINDS.items()})
 expressions = st.lists(st.sampled_from([*KINDS, "a", "b"]), min_size=1, max_size=3).map(" + ".join)
-composed = st.tuples(expressions, policies).map(lambda pair: {"expression": pair[0], **pair[1]})
+targets = st.sampled_from(["bulkhead/max_concurrent", "retry/max_attempts", "x", 3])
+loop = st.sampled_from([*LAWS, "x"]).flatmap(
+    lambda name: st.tuples(of(LAWS.get(name, LAWS["aimd"])), targets).map(
+        lambda pair: {"law": name, "parameter": pair[1], **pair[0]}
+    )
+)
+loops = st.dictionaries(st.sampled_from(["a", "retry", "B"]), loop | plain, max_size=2)
+composed = st.tuples(
+    expressions, policies, st.just({}) | loops.map(lambda told: {"loops": told})
+).map(lambda told: {"expression": told[0], **told[1], **told[2]})
 preset = st.fixed_dictionaries(
     {"preset": st.sampled_from([*PRESETS, "x"])},
     optional={"overrides": st.dictionaries(st.sampled_from(["retry/max_attempts", "x"]), plain)},

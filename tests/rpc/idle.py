@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ninelives_grpc import (
+    AdmissionQueue,
     Bulkhead,
     CircuitBreaker,
     ConcurrencyLimit,
+    EarlyDrop,
     Fault,
     Hedge,
+    LoadShed,
     RateLimit,
     Retry,
     RetryBudget,
+    Throttle,
     Timeout,
 )
 
@@ -25,7 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 CLIENT: Mapping[str, Callable[[], Any]] = {
-    "one-attempt": lambda: Bulkhead(8) + CircuitBreaker() + RateLimit(1e6, burst=1e6) + Fault(),
+    "one-attempt": lambda: (
+        Throttle() + Bulkhead(8) + CircuitBreaker() + RateLimit(1e6, burst=1e6) + Fault()
+    ),
     "timeout-retry": lambda: Timeout(60.0) + Bulkhead(8) + Retry() + CircuitBreaker(),
     # What is not hedged, as it streams, is followed for its messages.
     "hedge": lambda: Timeout(60.0, idle=60.0) + Hedge(3600.0, idempotent=True) + ConcurrencyLimit(),
@@ -40,12 +46,18 @@ USUAL = ("one-attempt", "timeout-retry", "hedge")
 SERVER: Mapping[str, Callable[[], Any]] = {
     "gates": lambda: (
         Timeout(60.0)
+        # Much more than any machine has: nobody is refused however little of it is left.
+        + LoadShed(memory_limit=1 << 50, sources=["memory", "loop_lag"], lag_limit=60.0)
         + CircuitBreaker(minimum_calls=1000)
+        + EarlyDrop()
         + Bulkhead(64)
         + RateLimit(1e6, burst=1e6)
         + Fault()
     ),
-    "messages": lambda: Timeout(60.0, idle=60.0) + ConcurrencyLimit(initial_limit=64),
+    # A sync server with it has the executor that goes with it.
+    "messages": lambda: (
+        Timeout(60.0, idle=60.0) + AdmissionQueue() + ConcurrencyLimit(initial_limit=64)
+    ),
 }
 """For servers."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import grpc
 import pytest
 
-from ninelives_grpc import Stack, aio, server_interceptor
+from ninelives_grpc import AdmissionExecutor, Stack, aio, server_interceptor
 
 from . import idle
 from .backend import PATIENCE, RpcKind
@@ -167,7 +167,9 @@ class Sides:
         library: Any = grpc if self.loop is None else grpc.aio
         sides = []
         for ours in ((), (make(self.stack),)):
-            pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="test-server")
+            queued = ours and "admission_queue" in self.stack.policies
+            make_pool = AdmissionExecutor if queued else ThreadPoolExecutor
+            pool = make_pool(WORKERS, thread_name_prefix="test-server")
             self._opened.callback(pool.shutdown)
 
             def begin(pool: Any, interceptors: Any) -> tuple[Any, int]:

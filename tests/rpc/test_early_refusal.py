@@ -12,6 +12,8 @@ from grpc import StatusCode
 from ninelives_grpc import (
     Bulkhead,
     CircuitBreaker,
+    EarlyDrop,
+    LoadShed,
     RateLimit,
     Respond,
     Routes,
@@ -139,6 +141,35 @@ def test_rate_limit_refuses_while_every_worker_is_busy(
         "RequestFailed",
     ]
     assert leaks.results(stack)["RESOURCE_EXHAUSTED", "refused"] == 1
+
+
+@every_kind
+def test_load_shed_refuses_while_every_worker_is_busy(
+    kind: RpcKind, starved: Any, reading: Reading, new_stack: Callable[..., Stack]
+) -> None:
+    # Chance lets one call in ten thousand in.
+    stack = new_stack(LoadShed(sources=[], cut=0.0, min_share=1e-4))
+    stack.policy("load_shed").feel({"memory": 0.95}, 0.0)  # type: ignore[attr-defined]
+    channel = starved(stack)
+
+    error = _ask(channel, kind)
+
+    assert error.code() is StatusCode.RESOURCE_EXHAUSTED
+    assert "memory is at 95%" in error.details()
+    assert int(dict(error.trailing_metadata())["grpc-retry-pushback-ms"]) > 0
+    assert reading.requests == 0
+
+
+def test_early_drop_refuses_while_every_worker_is_busy(
+    starved: Any, reading: Reading, new_stack: Callable[..., Stack]
+) -> None:
+    channel = starved(new_stack(EarlyDrop(gauge=lambda: 2.0)))
+
+    error = _ask(channel, RpcKind.UNARY_UNARY)
+
+    assert error.code() is StatusCode.RESOURCE_EXHAUSTED
+    assert "the gauge fills up" in error.details()
+    assert reading.requests == 0
 
 
 def test_open_circuit_refuses_while_every_worker_is_busy(

@@ -27,10 +27,16 @@ seen = MemorySink()
 sink = NonBlockingSink(seen)
 client = Stack(
     "client",
-    Timeout(20.0) + Retry(initial_backoff=0.001) + CircuitBreaker() + Bulkhead(1, max_queue=1),
+    Timeout(20.0)
+    + Throttle()
+    + Retry(initial_backoff=0.001)
+    + CircuitBreaker()
+    + Bulkhead(1, max_queue=1),
     sink=sink,
 )
-server = Stack("server", Timeout(20.0) + CircuitBreaker() + Bulkhead(4), sink=sink)
+shed = LoadShed(memory_limit=1 << 50, sources=["memory", "cpu"], interval=0.01)
+server = Stack("server", shed + Timeout(20.0) + CircuitBreaker() + Bulkhead(4), sink=sink)
+server.call(len, "abc")
 assert client.call(len, "abc") == 3
 
 def handler():
@@ -218,3 +224,49 @@ def test_a_child_does_not_inherit_what_threads_of_its_parent_hold() -> None:
 
 def test_metrics_are_published_by_the_provider_that_a_child_sets() -> None:
     assert run(METRICS) == [[1]]
+
+
+READ_IN_CHILDREN = """
+import os, threading
+
+from ninelives_grpc import *
+
+class Told:
+    name = "told"
+    def __init__(self):
+        self.read_by = set()
+        self.known = threading.Event()
+    def read(self):
+        self.read_by.add(os.getpid())
+        self.known.set()
+        return 0.95
+
+told = Told()
+stack = Stack("s", LoadShed(sources=[], sensors=[told], rise=0.0001, interval=0.01))
+stack.call(len, "abc")
+assert told.known.wait(20)
+while stack.policy("load_shed").share == 1.0:
+    pass
+child = os.fork()
+if not child:
+    told.known.clear()
+    try:
+        stack.call(len, "abc")
+    except Refused:
+        pass
+    known = told.known.wait(20)
+    os._exit(0 if known and os.getpid() in told.read_by and threading.active_count() == 2 else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_sensors_are_read_on_in_a_forked_child() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", READ_IN_CHILDREN],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")

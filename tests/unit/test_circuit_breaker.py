@@ -253,7 +253,10 @@ def test_an_error_without_text_is_told_by_its_code():
         ({"open_duration": 6.0}, "max_open_duration 5 must not be less than open_duration 6"),
         ({"window": "calls"}, "window must be one of count, time, not 'calls'"),
         ({"classify": "INTERNAL"}, "classify must be a function of an outcome"),
-        ({"scope": "tenant"}, "scope must be stack, method, peer, metadata:NAME, or a function"),
+        (
+            {"scope": "tenant"},
+            "scope must be stack, method, target, peer, metadata:NAME, or a function",
+        ),
         ({"mode": "half"}, "one of auto, open, closed, disabled, metrics_only, not 'half'"),
         ({"failure_rate_threshold": 50}, "a number from 0 to 1 ratio, not 50"),
     ],

@@ -1,4 +1,5 @@
 import json
+import tomllib
 
 import pytest
 
@@ -201,3 +202,54 @@ def test_each_load_builds_stacks_of_its_own():
     config.parse(data, registry=second)
 
     assert first.stack("s") is not second.stack("s")
+
+
+LOOPS = """
+[stacks.prices]
+expression = "bulkhead + rate_limit"
+bulkhead = { max_concurrent = 64 }
+rate_limit = { rate = 100.0 }
+
+[stacks.prices.loops.size]
+law = "aimd"
+parameter = "bulkhead/max_concurrent"
+interval = 60.0
+low = 8
+high = 200
+latency = 0.2
+
+[stacks.prices.loops.memory]
+law = "governor"
+parameter = "rate_limit/rate"
+gauge = "memory"
+full = 100.0
+
+[stacks.search]
+preset = "relaxed"
+loops = { open = { law = "open_time", parameter = "circuit_breaker/open_duration" } }
+"""
+
+
+def test_loops_are_built_over_the_parameters_of_their_stacks_and_asked(load, registry, monkeypatch):
+    monkeypatch.setenv("NINELIVES_PRICES__SIZE__BACKOFF", "0.8")
+    try:
+        load(LOOPS, gauges={"memory": lambda: 0.5})
+
+        assert registry.runner.running
+        assert {loop.path: loop.handle.path for loop in registry.loops} == {
+            "prices/size": "prices/bulkhead/max_concurrent",
+            "prices/memory": "prices/rate_limit/rate",
+            "search/open": "search/circuit_breaker/open_duration",
+        }
+        size = registry.policy("prices/size")
+        assert (size.policy.interval, size.policy.latency, size.bounds()) == (60.0, 0.2, (8, 200))
+        assert registry.parameter("prices/size/backoff").get() == 0.8
+        assert registry.policy("prices/memory").gauge() == 0.5
+    finally:
+        registry.stop_loops()
+
+
+def test_a_file_with_loops_agrees_with_the_schema():
+    jsonschema = pytest.importorskip("jsonschema")
+
+    jsonschema.validate(tomllib.loads(LOOPS), config.schema())

@@ -15,7 +15,78 @@ def budgets(**table):
 
 TIMEOUT = {"seconds": 1.0}
 
+LOOP = {"law": "aimd", "parameter": "retry/max_attempts"}
+
+
+def loops(**table):
+    return stack(expression="retry", loops=table)
+
+
 MISTAKES = {
+    "loops": (
+        stack(expression="retry", loops=[]),
+        "f: stacks.s.loops: must be a table, not []",
+    ),
+    "a loop": (loops(size=3), "f: stacks.s.loops.size: must be a table, not 3"),
+    "loop without law": (
+        loops(size={"parameter": "retry/max_attempts"}),
+        "f: stacks.s.loops.size: needs law",
+    ),
+    "loop without parameter": (
+        loops(size={"law": "aimd"}),
+        "f: stacks.s.loops.size: needs parameter",
+    ),
+    "loop law": (
+        loops(size=LOOP | {"law": "aimed"}),
+        "f: stacks.s.loops.size.law: no law named 'aimed'; did you mean aimd?",
+    ),
+    "loop parameter": (
+        loops(size=LOOP | {"parameter": "retry/max_attempt"}),
+        (
+            "f: stacks.s.loops.size.parameter: no parameter named 'retry/max_attempt';"
+            " did you mean retry/max_attempts"
+        ),
+    ),
+    "loop setting": (
+        loops(size=LOOP | {"backof": 0.5}),
+        "f: stacks.s.loops.size.backof: no setting named 'backof'; did you mean backoff?",
+    ),
+    "loop setting value": (
+        loops(size=LOOP | {"interval": 0}),
+        "f: stacks.s.loops.size.interval: must be a number from 0.01 to 3600 seconds, not 0",
+    ),
+    "loop setting missing": (
+        loops(size=LOOP | {"law": "bulkhead_size"}),
+        "f: stacks.s.loops.size: needs target",
+    ),
+    "loop gauge": (
+        loops(size=LOOP | {"gauge": "memory"}),
+        "f: stacks.s.loops.size.gauge: no gauge named 'memory'; there is no gauge at all",
+    ),
+    "loop without a gauge": (
+        loops(size=LOOP | {"law": "governor", "full": 3.0}),
+        "f: stacks.s.loops.size: GovernorLaw goes by a gauge: give it one, gauge=function",
+    ),
+    "loop of no number": (
+        loops(size=LOOP | {"parameter": "retry/jitter"}),
+        "f: stacks.s.loops.size: s/retry/jitter is a choice: a loop moves numbers only",
+    ),
+    "loop bounds": (
+        loops(size=LOOP | {"low": 3.0, "high": 2.0}),
+        "f: stacks.s.loops.size: low 3 must not be greater than high 2",
+    ),
+    "loops of one parameter": (
+        loops(size=LOOP, again=LOOP),
+        "f: stacks.s.loops.again: a loop moves it already, and two would pull it to and fro",
+    ),
+    "loop name": (
+        loops(Size=LOOP),
+        "f: stacks.s.loops.Size.name: must be lower_snake_case, not 'Size'",
+    ),
+    "loop name taken": (
+        loops(retry=LOOP),
+        "f: stacks.s.loops.retry: two policies are named 'retry'; each needs a name of its own",
+    ),
     "not a table": ([], "f: must be a table, not []"),
     "top level": ({"stack": {}}, "f.stack: no setting named 'stack'; did you mean stacks?"),
     "stacks": ({"stacks": 3}, "f: stacks: must be a table, not 3"),
@@ -47,7 +118,7 @@ MISTAKES = {
     "setting not used": (
         stack(expression="retry", timeout=TIMEOUT),
         (
-            "f: stacks.s.timeout: no setting named 'timeout'; there are: expression, retry"
+            "f: stacks.s.timeout: no setting named 'timeout'; there are: expression, loops, retry"
             " (the expression does not use it)"
         ),
     ),
@@ -74,7 +145,7 @@ MISTAKES = {
     "setting option": (
         stack(expression="circuit_breaker", circuit_breaker={"scope": 3}),
         (
-            "f: stacks.s.circuit_breaker: scope must be stack, method, peer, metadata:NAME,"
+            "f: stacks.s.circuit_breaker: scope must be stack, method, target, peer, metadata:NAME,"
             " or a function of the call, not 3"
         ),
     ),
@@ -160,7 +231,7 @@ MISTAKES = {
     ),
     "preset with settings": (
         stack(preset="standard", timeout=TIMEOUT),
-        "f: stacks.s.timeout: no setting named 'timeout'; there are: overrides, preset",
+        "f: stacks.s.timeout: no setting named 'timeout'; there are: loops, overrides, preset",
     ),
     "override": (
         stack(preset="standard", overrides={"retry/max": 3}),

@@ -22,6 +22,8 @@ BEYOND = {
     "setting not used", "setting missing",
     "setting conflict", "setting option", "name twice", "budget name", "cycle",
     "stack that is named like a policy", "route target",
+    "loop parameter", "loop gauge", "loop without a gauge", "loop of no number", "loop bounds",
+    "loops of one parameter", "loop name taken",
 }  # fmt: skip
 
 

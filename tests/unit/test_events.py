@@ -5,6 +5,7 @@ import pytest
 
 from ninelives_grpc import events
 from ninelives_grpc.events import (
+    AdmissionAcquired,
     BulkheadAcquired,
     CircuitOpened,
     Emitter,
@@ -63,6 +64,7 @@ def test_what_refuses_a_call_or_fails_it_is_a_warning_at_least():
             assert kind.severity is Severity.WARNING
     assert CircuitOpened.severity is Severity.ERROR
     assert {kind for kind in KINDS if kind.severity is Severity.DEBUG} == {
+        AdmissionAcquired,
         BulkheadAcquired,
         RequestSucceeded,
     }
@@ -85,7 +87,7 @@ def test_an_event_is_counted_without_anyone_to_listen_and_not_worth_building_the
 def test_what_happens_on_every_good_call_is_routine_and_nothing_else():
     routine = {kind for kind in KINDS if kind.routine}
 
-    assert routine == {BulkheadAcquired, RequestSucceeded}
+    assert routine == {AdmissionAcquired, BulkheadAcquired, RequestSucceeded}
 
 
 def test_an_emitter_counts_and_hands_on():

@@ -125,7 +125,7 @@ def test_a_call_keeps_the_level_that_it_has_brought():
 
 
 def test_who_shares_must_be_known():
-    with pytest.raises(ConfigError, match=r"fair_by must be stack, method, peer, metadata:NAME"):
+    with pytest.raises(ConfigError, match=r"fair_by must be stack, method, target, peer"):
         Bulkhead(1, fair_by="tenant")
 
 

@@ -3,9 +3,9 @@
 import gc
 import weakref
 
-from ninelives_grpc import Bulkhead, CircuitBreaker, forking
+from ninelives_grpc import AdmissionQueue, Bulkhead, CircuitBreaker, forking
 from ninelives_grpc.call import Call, Method
-from ninelives_grpc.outcome import Code, Kind, Outcome
+from ninelives_grpc.outcome import Code, Kind, Outcome, succeeded
 
 from .alone import alone
 
@@ -43,6 +43,20 @@ def test_a_bulkhead_has_every_place_free_again():
 
     assert gate.admit(CALL, 0.0, None).admitted
     assert gate.state(0.0)["queued"] == 0
+
+
+def test_a_queue_has_every_place_free_again_and_no_workers_but_knows_what_calls_take():
+    gate = alone(AdmissionQueue())
+    gate.add_workers(1)
+    gate.settle(gate.admit(CALL, 0.0, None), succeeded(2.0), 0.0)
+    gate.admit(CALL, 0.0, None)
+    gate.admit(CALL, 0.0, None)
+
+    gate.start_afresh()
+
+    assert gate.admit(CALL, 0.0, None).admitted
+    state = gate.state(0.0)
+    assert (state["queued"], state["workers"], state["service_time"]) == (0, 0, 2.0)
 
 
 def test_a_half_open_circuit_forgets_the_probes_of_the_parent_and_stays_half_open():

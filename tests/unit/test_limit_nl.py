@@ -108,11 +108,11 @@ def test_the_base_follows_slowly_while_nothing_waits():
     driver = Driver()
     driver.window()
 
-    driver.window(0.03)
+    driver.window(0.026)
     driver.window(0.0201)
 
-    # By 0.05 x 0.5 x 80 / 100 first, as 1.5 is as far as it looks.
-    first = 0.02 * (1 + 0.05 * 0.5 * 0.8)
+    # By 0.05 x 0.3 x 80 / 100 first.
+    first = 0.02 * (1 + 0.05 * 0.3 * 0.8)
     assert driver.law.base == pytest.approx(first)
     lane = driver.law._baseline.lanes["m"]
     assert lane.base == pytest.approx(first * (1 + 0.05 * (0.0201 / first - 1) * 0.8))
@@ -160,8 +160,9 @@ def test_calls_get_no_more_than_half_their_deadline_but_an_empty_queue_is_kept(r
     driver = Driver()
     driver.window(remaining=remaining)
 
+    # They wait, if little: what does not wait at all may grow faster.
     for _ in range(9):
-        driver.window(refused=1, remaining=remaining)
+        driver.window(0.0265, refused=1, remaining=remaining)
 
     # Half of the way a window: not quite there yet.
     assert driver.law.limit == pytest.approx(limit, rel=2e-3)
@@ -246,9 +247,56 @@ def test_a_deep_cut_that_latency_does_not_follow_makes_a_probe_due():
     driver = Driver(100)
     driver.window()
 
-    reasons = [driver.window(0.06) and driver.law.reason for _ in range(2)]
+    reasons = [driver.window(0.06, peak=peak) and driver.law.reason for peak in (100, 100, 50, 50)]
 
-    assert reasons == ["overload", "probe"]
+    assert reasons == ["overload", "overload", "overload", "probe"]
+
+
+def test_a_deep_cut_that_latency_follows_makes_none_due():
+    driver = Driver(100)
+    driver.window()
+
+    reasons = [
+        driver.window(latency, peak=peak) and driver.law.reason
+        for peak, latency in ((100, 0.125), (100, 0.125), (50, 0.125), (50, 0.0625))
+    ]
+
+    assert reasons == ["overload"] * 4
+
+
+def test_a_probe_for_such_a_cut_leaves_the_backend_more_to_do():
+    driver, usual = Driver(100), Driver(100)
+    driver.window()
+    usual.overload_until_a_probe()
+
+    while driver.law.reason != "probe":
+        driver.window(0.08, peak=int(driver.law.limit))
+
+    # Twice as many, as calls take four times as long.
+    assert usual.law.limit == pytest.approx(0.8 * 16)
+    assert driver.law.limit == pytest.approx(0.8 * 16 * 2)
+
+
+def test_a_limit_that_was_too_low_is_left_for_what_the_backend_could_do_before():
+    driver = Driver(100)
+    driver.window()
+    driver.window(0.08, peak=100)
+    while driver.law.reason != "probe":
+        driver.window(0.08, calls=20, peak=int(driver.law.limit))
+    driver.cohort(0.08)
+
+    # N0 is 80 calls in 0.1 s that take 80 ms, and not the 20 calls of the last windows.
+    assert driver.law.limit > 0.08 * 800
+
+
+def test_calls_that_would_be_late_are_not_waited_for_in_steps():
+    driver = Driver(1000)
+    driver.window()
+
+    limit = driver.window(0.3, peak=240, remaining=0.25)
+
+    # Half the deadline at 800 calls a second, and half of the way from there.
+    assert limit <= 0.125 * 800
 
 
 @pytest.mark.parametrize(("latency", "reason"), [(0.041, "probed"), (0.039, "probe")])
@@ -397,3 +445,24 @@ def test_a_probe_of_a_backend_that_does_one_at_a_time_lets_one_in():
         driver.window(0.01, calls=20, seconds=0.2, refused=1)
 
     assert driver.law.limit == 1.0
+
+
+def test_what_calls_take_while_some_wait_does_not_become_the_base():
+    driver = Driver()
+    driver.window(peak=100)
+
+    for _ in range(100):
+        driver.window(0.03, peak=100)
+
+    assert driver.law.reason == "relaxed"
+    assert driver.law.base == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(("remaining", "reason"), [(0.07, "relaxed"), (0.05, "overload")])
+def test_calls_that_wait_and_take_most_of_their_time_are_too_many(remaining, reason):
+    driver = Driver()
+    driver.window(remaining=remaining)
+
+    driver.window(0.03, remaining=remaining)
+
+    assert driver.law.reason == reason

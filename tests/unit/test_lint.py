@@ -3,10 +3,14 @@
 import pytest
 
 from ninelives_grpc import (
+    AdmissionQueue,
     Bulkhead,
     CircuitBreaker,
     ConcurrencyBudget,
+    ConcurrencyLimit,
+    EarlyDrop,
     Hedge,
+    LoadShed,
     RateLimit,
     Respond,
     Retry,
@@ -15,8 +19,10 @@ from ninelives_grpc import (
     ThrottleBudget,
     Timeout,
     WindowBudget,
+    laws,
     presets,
 )
+from tests.unit.steered import Steered
 
 
 def attempt(seconds):
@@ -62,6 +68,26 @@ AT_FAULT = {
         lambda: Bulkhead(4, max_queue=8, max_wait=1.0, fair_by="peer"),
         [("rank-without-queue", "s/bulkhead")],
     ),
+    "an early drop with nothing behind it": (
+        lambda: Bulkhead(4) + EarlyDrop() + Timeout(1.0) + RateLimit(10.0),
+        [("early-drop-without-limit", "s/early_drop")],
+    ),
+    "an early drop with a limit behind one side only": (
+        lambda: EarlyDrop() + (Bulkhead(4) | Timeout(1.0)),
+        [("early-drop-without-limit", "s/early_drop")],
+    ),
+    "a load shed that is told nothing": (
+        lambda: LoadShed(sources=[]) + Bulkhead(4),
+        [("load-shed-without-source", "s/load_shed")],
+    ),
+    "a wait in a queue": (
+        lambda: AdmissionQueue() + Bulkhead(4, max_queue=8, max_wait=1.0),
+        [("waits-twice", "s/bulkhead")],
+    ),
+    "a turn before a queue": (
+        lambda: RateLimit(10.0, max_wait=2.0) + AdmissionQueue(),
+        [("waits-twice", "s/rate_limit")],
+    ),
     "free retries": (lambda: Retry(budget=FREE), [("retries-without-budget", "s/retry")]),
     "as many retries as calls": (
         lambda: Retry(3, budget=WindowBudget(ratio=2.0)),
@@ -91,6 +117,11 @@ AT_FAULT = {
 }
 SOUND = {
     "a shorter silence": lambda: Timeout(60.0, idle=5.0) + Retry() + Timeout(10.0),
+    "an early drop before a bulkhead": lambda: EarlyDrop() + Timeout(1.0) + Bulkhead(4),
+    "an early drop before a limit": lambda: EarlyDrop() + (ConcurrencyLimit() | Bulkhead(4)),
+    "an early drop with a gauge": lambda: EarlyDrop(gauge=float),
+    "an early drop of a policy that it names": lambda: Bulkhead(4) + EarlyDrop(of="bulkhead"),
+    "a load shed with its source": lambda: LoadShed() + Bulkhead(4),
     "an order with a queue": lambda: Bulkhead(
         4, max_queue=8, max_wait=1.0, order="priority", fair_by="peer"
     ),
@@ -179,3 +210,24 @@ def test_policies_of_a_nested_stack_keep_their_addresses(registry):
 
     assert found(inner) == []
     assert found(outer) == [("breaker-outside-retry", "inner/circuit_breaker")]
+
+
+def test_a_loop_over_the_threshold_of_a_breaker_is_found_once_it_is_on():
+    world = Steered(
+        laws.BreakerThresholdLaw(), CircuitBreaker(), "circuit_breaker/failure_rate_threshold"
+    )
+    off = found(world.stack)
+
+    world.stack.parameters["breaker_threshold/enabled"].set(True)
+
+    assert off == []
+    assert found(world.stack) == [("loop-feeds-back", "s/breaker_threshold")]
+
+
+def test_a_value_outside_of_what_its_loop_may_set_is_found():
+    world = Steered(laws.AimdLaw(), Bulkhead(10), bounds=(20, 40))
+    (finding,) = world.stack.lint()
+
+    assert (finding.rule, finding.path) == ("loop-out-of-bounds", "s/aimd")
+    assert finding.message == "s/bulkhead/max_concurrent is 10, and the loop moves it from 20 to 40"
+    assert world.stack.lint({"s/bulkhead": Bulkhead(30)}) == []

@@ -2,9 +2,24 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from ninelives_grpc import Bulkhead, CircuitBreaker, ConcurrencyLimit, Registry, Retry, Stack
+from ninelives_grpc import (
+    AdmissionQueue,
+    Bulkhead,
+    Call,
+    CircuitBreaker,
+    ConcurrencyLimit,
+    EarlyDrop,
+    LoadShed,
+    Method,
+    Registry,
+    Retry,
+    Stack,
+    Throttle,
+    laws,
+)
 from ninelives_grpc.sinks import NonBlockingSink
 from tests.unit.backend import Backend, StatusError
+from tests.unit.steered import Steered
 from tests.unit.test_non_blocking_sink import Slow
 from tests.unit.test_sinks import OPENED
 
@@ -103,6 +118,41 @@ def test_a_limit_that_moves_is_published(registry, reader, clock):
     assert values(reader, "ninelives.concurrency_limit.limit") == [7]
 
 
+def test_the_shares_that_are_let_through_are_published(registry, reader, clock):
+    policies = Throttle() + LoadShed(sources=[]) + EarlyDrop() + Bulkhead(4)
+    stack = Stack("sharing", policies, registry=registry, clock=clock)
+    stack.policy("load_shed").feel({"memory": 0.8}, 0.0)
+    stack.policy("bulkhead").admit(Call(Method("a/B"), 0.0), 0.0, None)
+
+    assert values(reader, "ninelives.load_shed.pressure") == [0.8]
+    assert values(reader, "ninelives.load_shed.share") == [0.5]
+    assert values(reader, "ninelives.early_drop.fill") == [0.25]
+    assert values(reader, "ninelives.throttle.fraction") == [1.0]
+
+
+def test_what_has_no_figure_is_left_out(registry, reader):
+    Stack("unlimited", EarlyDrop(), registry=registry)
+
+    assert values(reader, "ninelives.early_drop.fill") == []
+
+
+def test_a_queue_is_published(registry, reader, clock):
+    stack = Stack("queued", AdmissionQueue(1), registry=registry, clock=clock)
+    gate = stack.policy("admission_queue")
+    for _ in range(3):
+        gate.admit(Call(Method("m"), 0.0), clock.now(), None)
+
+    assert values(reader, "ninelives.admission_queue.limit") == [1]
+    assert values(reader, "ninelives.admission_queue.in_flight") == [1]
+    assert values(reader, "ninelives.admission_queue.queued") == [2]
+    acquired = [
+        value
+        for key, value in points(reader, "ninelives.events").items()
+        if dict(key)["ninelives.event"] == "AdmissionAcquired"
+    ]
+    assert acquired == [1]
+
+
 def test_events_are_counted_and_good_calls_among_them(stack, reader, clock):
     stack.call(Backend(clock, StatusError(), "answer"))
 
@@ -168,3 +218,38 @@ def test_a_circuit_for_each_key_is_published(registry, reader, clock):
     keys = {dict(key)["ninelives.key"] for key in points(reader, "ninelives.circuit_breaker.state")}
 
     assert len(keys) == 2
+
+
+def test_what_loops_set_and_what_they_foretell_is_published(reader, registry):
+    world = Steered(laws.PredictionLaw(horizon=1.0), registry=registry)
+    for _ in range(4):
+        world.calls(20)
+        world.tick()
+
+    ((about, value),) = points(reader, "ninelives.loop.value").items()
+    assert dict(about)["ninelives.parameter"] == "s/bulkhead/max_concurrent"
+    assert value == world.handle.get()
+    assert values(reader, "ninelives.loop.paused") == [0]
+    foretold = {
+        dict(key)["ninelives.series"]: value
+        for key, value in points(reader, "ninelives.loop.forecast").items()
+    }
+    assert foretold["latency"] == pytest.approx(0.01, rel=0.05)
+    assert foretold["load"] == pytest.approx(world.state["load_forecast"])
+    errors = {
+        (dict(key)["ninelives.series"], dict(key)["ninelives.statistic"])
+        for key in points(reader, "ninelives.loop.forecast_error")
+    }
+    assert errors == {
+        (series, statistic)
+        for series in ("load", "latency")
+        for statistic in ("mean", "bias", "naive")
+    }
+
+
+def test_a_loop_that_pauses_is_published(reader, registry):
+    world = Steered(laws.AimdLaw(), registry=registry)
+    for _ in range(5):
+        world.tick()
+
+    assert values(reader, "ninelives.loop.paused") == [1]

@@ -7,9 +7,12 @@ import tracemalloc
 import pytest
 
 from ninelives_grpc import (
+    AdmissionQueue,
     Bulkhead,
     CircuitBreaker,
     ConcurrencyLimit,
+    EarlyDrop,
+    LoadShed,
     Observer,
     RateLimit,
     Refused,
@@ -174,13 +177,19 @@ def test_more_changes_than_are_kept_still_fill_the_window(world):
 
 def test_limits_tell_how_much_is_used_and_budgets_what_is_left(world):
     limits = RateLimit(10.0, burst=4.0) + Bulkhead(4) + ConcurrencyLimit(initial_limit=5)
-    stack = world.stack("shop", Retry(3) + limits)
+    limits += AdmissionQueue(10)
+    shares = LoadShed(sources=[]) + EarlyDrop()
+    stack = world.stack("shop", Retry(3) + shares + limits)
+    stack.policy("load_shed").feel({"memory": 0.6}, 0.0)
     seen = stack.call(lambda: world.observer.metrics(stack="shop").stacks[0].policies)
 
     used = {policy.path: policy.used for policy in seen}
     assert used["shop/bulkhead"] == pytest.approx(0.25)
     assert used["shop/rate_limit"] == pytest.approx(0.25)
     assert used["shop/concurrency_limit"] == pytest.approx(0.2)
+    assert used["shop/early_drop"] == pytest.approx(0.25)
+    assert used["shop/load_shed"] == pytest.approx(0.6)
+    assert used["shop/admission_queue"] == pytest.approx(0.1)
     (left,) = [policy.left for policy in seen if policy.left is not None]
     assert left == pytest.approx(5.0)
 

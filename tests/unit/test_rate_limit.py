@@ -273,7 +273,7 @@ def test_settling_has_no_effect():
         ({"rate": 0}, "rate: must be a number from 0.001 to 1e+09 per second, not 0"),
         ({"rate": 1, "burst": 0.5}, "burst: must be a number from 1 to 1e+09 calls, not 0.5"),
         ({"rate": 1, "weight": 2}, "weight must be a function of the call, not 2"),
-        ({"rate": 1, "scope": "tenant"}, "scope must be stack, method, peer"),
+        ({"rate": 1, "scope": "tenant"}, "scope must be stack, method, target, peer"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_what_is_allowed(settings, says):

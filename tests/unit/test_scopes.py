@@ -21,6 +21,8 @@ ANNA, BERT = ([("tenant", "anna")], [("tenant", "bert")])
     ("scope", "call", "key"),
     [
         ("method", call_of("s.v1.S/A"), "s.v1.S/A"),
+        ("target", Call(Method("s.v1.S/A", target="shop:443"), 0.0), "shop:443"),
+        ("target", call_of(), ""),
         ("peer", call_of(peer=lambda: "ipv4:10.0.0.1:5000"), "ipv4:10.0.0.1"),
         ("peer", call_of(peer=lambda: "ipv6:%5B::1%5D:5000"), "ipv6:%5B::1%5D"),
         ("peer", call_of(peer=lambda: "unix:"), "unix:"),
@@ -44,7 +46,7 @@ def test_a_stack_wide_scope_has_no_keys():
 @pytest.mark.parametrize("scope", ["tenant", "metadata:", "", 3, None, ["method"]])
 def test_any_other_scope_is_a_problem(scope):
     assert scope_problem(scope) == (
-        f"scope must be stack, method, peer, metadata:NAME, or a function of the call,"
+        f"scope must be stack, method, target, peer, metadata:NAME, or a function of the call,"
         f" not {scope!r}"
     )
 

@@ -4,6 +4,7 @@ import grpc
 import pytest
 
 from ninelives_grpc import (
+    AdmissionQueue,
     Bulkhead,
     CircuitBreaker,
     Fault,
@@ -136,6 +137,43 @@ def test_a_bulkhead_refuses_who_has_waited_and_who_finds_the_queue_full():
         ("queue_full", "1 of 1 calls under way, and 1 wait already"),
         ("waited", "1 of 1 calls under way, and no place for it within 2 s"),
     ]
+
+
+def test_a_queue_says_who_waits_and_why_it_refuses():
+    world = World(AdmissionQueue(1, max_queue=1, default_wait=2.0))
+    world.take(1.0)
+    gate = world.stack.policy("admission_queue")
+    call, late = Call(Method("m"), 1.0), Call(Method("m"), 1.0)
+    gate.admit(call, 1.0, None)
+    waiting = gate.admit(late, 1.0, None)
+    gate.admit(call, 1.0, None)
+    gate.admit(call, 1.0, 1.5)
+    critical = Call(Method("m"), 1.0, None, [("x-ninelives-priority", "critical")])
+    gate.admit(critical, 1.0, None)
+    gate.claim(waiting, late, 1.0)
+    gate.shut(call, 1.0)
+
+    assert world.told("AdmissionQueued") == [("", "1 call under way; 1 wait with it")] * 2
+    now = "1 of 1 calls under way, and 1 wait"
+    assert world.told("AdmissionRefused") == [
+        ("queue_full", f"{now}: no more may"),
+        ("deadline", f"{now}, each for 1 s of work"),
+        ("displaced", f"{now}: it gave way"),
+        ("shutdown", "the server shuts down"),
+    ]
+
+
+def test_a_queue_says_how_long_a_call_has_waited():
+    world = World(AdmissionQueue(1, default_wait=2.0))
+    world.take(1.0)
+    gate = world.stack.policy("admission_queue")
+    call = Call(Method("m"), 1.0)
+    gate.admit(call, 1.0, None)
+    waiting = gate.admit(call, 1.0, None)
+    gate.claim(waiting, call, 3.0)
+
+    why = "1 of 1 calls under way, and 0 wait, each for 1 s of work; it has waited 2 s"
+    assert world.told("AdmissionRefused") == [("late", why)]
 
 
 def test_a_rate_limit_refuses_with_what_is_allowed():

@@ -58,10 +58,17 @@ class Report:
 @click.option(
     "--policy", "given", multiple=True, help="A NAME in expressions that the program hands in."
 )
+@click.option("--gauge", "gauges", multiple=True, help="A NAME of a gauge that it hands in.")
 @click.option("--schema", "show_schema", is_flag=True, help="Print the JSON schema of such a file.")
 @form_option
 def cli(
-    file: Path | None, given: tuple[str, ...], form: str, *, strict: bool, show_schema: bool
+    file: Path | None,
+    given: tuple[str, ...],
+    gauges: tuple[str, ...],
+    form: str,
+    *,
+    strict: bool,
+    show_schema: bool,
 ) -> int:
     """Say what is wrong with FILE, a configuration in TOML or JSON.
 
@@ -74,7 +81,7 @@ def cli(
     if file is None:
         msg = "name a file, or ask for --schema"
         raise click.UsageError(msg)
-    report = check(file, given)
+    report = check(file, given, gauges)
     if form == Form.JSON:
         click.echo(json.dumps(dataclasses.asdict(report), indent=2))
     else:
@@ -84,14 +91,15 @@ def cli(
     return Exit.FAILED if strict and report.findings else Exit.OK
 
 
-def check(file: Path, given: tuple[str, ...] = ()) -> Report:
+def check(file: Path, given: tuple[str, ...] = (), gauges: tuple[str, ...] = ()) -> Report:
     """Build what a file says, without keeping it, and report what was found."""
     try:
         data = read(file)
     except ConfigError as error:
         problem = Problem(line=line_said(error.message), field="", message=error.message)
         return Report(file=str(file), problems=[problem], findings=[], stacks=0)
-    builder = Builder(data, str(file), {name: Respond(None) for name in given})
+    policies = {name: Respond(None) for name in given}
+    builder = Builder(data, str(file), policies, dict.fromkeys(gauges, float))
     found = builder.problems
     if not found.found:
         with found.noted():

@@ -1,0 +1,234 @@
+"""Keep the queue of a sync server's calls where it arises: before the workers."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ninelives_grpc.admission.job import Job
+from ninelives_grpc.admission.lines import Place
+from ninelives_grpc.admission.ticket import arrival_of
+from ninelives_grpc.forking import afresh_in_children
+from ninelives_grpc.policies.admission_queue import DEFAULT_WORKERS
+from ninelives_grpc.policies.gate import Permit, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ninelives_grpc.admission.ticket import Ticket
+    from ninelives_grpc.policies.admission_queue import AdmissionQueueGate
+
+
+class AdmissionExecutor(ThreadPoolExecutor):
+    """The thread pool of a sync server whose stacks have an `AdmissionQueue`.
+
+        stack = Stack("shop", AdmissionQueue())
+        pool = AdmissionExecutor(16)
+        server = grpc.server(pool, interceptors=[server_interceptor(stack)])
+
+    gRPC's server reads calls as fast as they come, and they wait for a worker of its pool before
+    any policy sees them. This pool asks the queue of the stack as soon as a call is there: it goes
+    to a worker, or waits, or is refused, at once and by threads that do nothing else, so that a
+    refusal does not wait for a worker. Workers are given calls in the order of the queue. A place
+    is free again when its worker is, also if the client is gone and no handler ever ran.
+
+    A `Timeout` of the stack begins with the handler, and outside of the queue shortens the wait.
+    Functions, and calls of routes without a queue, such as those of health checks, run as in any
+    pool, in as many other threads: they are answered while all workers are busy, and take none.
+    Where several stacks have a queue they share the workers, and should share a queue.
+
+    `shutdown` refuses the calls that wait, with UNAVAILABLE, and waits for those that run.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        refusal_workers: int = 4,
+        thread_name_prefix: str = "ninelives-server",
+    ) -> None:
+        """Start no thread yet.
+
+        Args:
+            max_workers: Calls that can run at once; None takes what Python's pool would.
+            refusal_workers: Threads that tell clients of refusals.
+            thread_name_prefix: What the names of threads begin with.
+
+        Raises:
+            ValueError: A number is not positive.
+        """
+        self._number = DEFAULT_WORKERS if max_workers is None else max_workers
+        self._refusals = refusal_workers
+        self._prefix = thread_name_prefix
+        self._begin()
+        afresh_in_children(self)
+
+    def _begin(self) -> None:
+        super().__init__(self._number, self._prefix)
+        self._others = ThreadPoolExecutor(self._number, f"{self._prefix}-other")
+        self._refusing = ThreadPoolExecutor(self._refusals, f"{self._prefix}-refusal")
+        self._gates: set[AdmissionQueueGate] = set()
+        self._waiting: set[Job] = set()
+        self._timers: dict[AdmissionQueueGate, tuple[float, Callable[[], None]]] = {}
+        self._timing = threading.RLock()
+        self._closed = False
+
+    def start_afresh(self) -> None:
+        """Begin without threads and calls, as a forked child has none of them."""
+        self._begin()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Have a call of gRPC's server admitted, wait or be refused; run anything else.
+
+        Raises:
+            RuntimeError: It is no call behind a queue, and `shutdown` was called.
+        """
+        arrival = None if kwargs else arrival_of(fn)
+        if arrival is None:
+            return self._others.submit(fn, *args, **kwargs)
+        entrance = arrival[0]
+        gate, now = entrance.gate, entrance.stack.clock.now()
+        if gate not in self._gates:
+            self._gates.add(gate)
+            gate.add_workers(self._number)
+        job = Job(arrival, fn, args, now)
+        try:
+            verdict = gate.admit(job.call, now, job.call.deadline)
+        except Exception:  # noqa: BLE001 - of `fair_by`, which raises it to the handler again
+            return self._others.submit(fn, *args)
+        if isinstance(verdict, Permit):
+            return self._start(job)
+        if isinstance(verdict, Refusal):
+            return self._refuse(job, verdict)
+        assert isinstance(verdict, Place)
+        return self._wait(job, verdict)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more work, and end: calls that wait are refused, or cancelled if asked to.
+
+        Args:
+            wait: Whether to wait for what runs.
+            cancel_futures: Whether to cancel what has not begun, of which clients hear nothing.
+        """
+        with self._timing:
+            self._closed = True
+            for _, call_off in self._timers.values():
+                call_off()
+        for job in tuple(self._waiting):
+            if cancel_futures:
+                job.future.cancel()
+            self._woken(job)
+        self._others.shutdown(wait=False, cancel_futures=cancel_futures)
+        super().shutdown(wait=wait, cancel_futures=cancel_futures)
+        self._others.shutdown(wait=wait)
+        self._refusing.shutdown(wait=wait)
+        while self._gates:
+            self._gates.pop().add_workers(-self._number)
+
+    def _start(self, job: Job) -> Future[Any]:
+        """Give a call that has a place to a worker."""
+        ticket = job.ticket()
+        try:
+            future = super().submit(job.run, ticket)
+        except RuntimeError:
+            job.gate.finish(ticket, job.now())
+            return self._refuse(job, job.gate.shut(job.call, job.now()))
+        # Also when it is cancelled, and never runs.
+        future.add_done_callback(partial(_finish, job, ticket))
+        return future
+
+    def _refuse(self, job: Job, refusal: Refusal) -> Future[Any]:
+        """Have a client told that its call is refused."""
+        ticket = job.ticket(refusal)
+        try:
+            return self._refusing.submit(job.run, ticket)
+        except RuntimeError:
+            # A call that came after the end has to be ended all the same, or its server never does.
+            late: Future[Any] = Future()
+            work = partial(_do, late, partial(job.run, ticket))
+            threading.Thread(target=work, name=f"{self._prefix}-late", daemon=True).start()
+            return late
+
+    def _wait(self, job: Job, place: Place) -> Future[Any]:
+        """Keep a call until its turn comes, or it is thrown out."""
+        job.place = place
+        future: Future[Any] = Future()
+        job.future = future
+        self._waiting.add(job)
+        place.wake = partial(self._woken, job)
+        if place.ready or self._closed:
+            self._woken(job)
+        else:
+            self._watch(job, place.until)
+        future.add_done_callback(partial(self._cancelled, job))
+        return future
+
+    def _woken(self, job: Job) -> None:
+        """Go on with a call that there is news for; once, whoever has it."""
+        try:
+            self._waiting.remove(job)
+        except KeyError:
+            return
+        gate, now = job.gate, job.now()
+        if not job.future.set_running_or_notify_cancel():
+            gate.abandon(job.place, now)
+            return
+        verdict = gate.claim(job.place, job.call, now)
+        if isinstance(verdict, Permit):
+            done = self._start(job)
+        elif isinstance(verdict, Refusal):
+            done = self._refuse(job, verdict)
+        else:
+            gate.abandon(verdict, now)
+            done = self._refuse(job, gate.shut(job.call, now))
+        done.add_done_callback(partial(_pass_on, job.future))
+
+    def _cancelled(self, job: Job, future: Future[Any]) -> None:
+        """Have a call whose future is cancelled wait no more."""
+        if future.cancelled():
+            self._woken(job)
+
+    def _watch(self, job: Job, until: float) -> None:
+        """Throw out who is late also while no call comes and none ends."""
+        known = self._timers.get(job.gate)
+        if known is not None and known[0] <= until:
+            return
+        with self._timing:
+            known = self._timers.get(job.gate)
+            if self._closed or (known is not None and known[0] <= until):
+                return
+            if known is not None:
+                known[1]()
+            timer = job.at(until, partial(self._throw_out, job, until))
+            self._timers[job.gate] = (until, timer)
+
+    def _throw_out(self, job: Job, at: float) -> None:
+        # First, as a call may line up meanwhile that needs a watch.
+        with self._timing:
+            if self._timers.get(job.gate, (None,))[0] == at:
+                del self._timers[job.gate]
+        until = job.gate.throw_out(job.now())
+        if until is not None:
+            self._watch(job, until)
+
+
+def _finish(job: Job, ticket: Ticket, _: object) -> None:
+    job.gate.finish(ticket, job.now())
+
+
+def _do(future: Future[Any], work: Callable[[], Any]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - for whoever looks into the future
+        future.set_exception(error)
+
+
+def _pass_on(future: Future[Any], done: Future[Any]) -> None:
+    """End a future as another has."""
+    error = CancelledError() if done.cancelled() else done.exception()
+    if error is None:
+        future.set_result(done.result())
+    else:
+        future.set_exception(error)

@@ -1,0 +1,127 @@
+"""The law NQ: who may wait, who is too late, and who is next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ninelives_grpc.admission.lines import Lines, Place
+from ninelives_grpc.admission.service_time import ServiceTime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ninelives_grpc.policies.admission_queue import AdmissionQueue
+
+
+class Nq:
+    """Places, and the lines of those who wait for one; the caller holds a lock.
+
+    What was decided about somebody who waits is written into their place. Whoever calls it notifies
+    the places that it returns, once the lock is released.
+
+    Attributes:
+        limit: How many places there are.
+        in_flight: How many are taken.
+        acquired: How many were given so far.
+        lines: Those who wait.
+        service: What calls take.
+    """
+
+    __slots__ = ("_given", "_settings", "acquired", "in_flight", "limit", "lines", "service")
+
+    def __init__(self, settings: Callable[[], AdmissionQueue], limit: int) -> None:
+        """Start with every place free; `settings` returns the values that hold now."""
+        self._settings = settings
+        self._given = ServiceTime()
+        self.limit = limit
+        self.in_flight = 0
+        self.acquired = 0
+        self.lines = Lines()
+        self.service = ServiceTime()
+
+    def start_afresh(self) -> None:
+        """Free every place, and forget who waits."""
+        self.in_flight = 0
+        self.lines = Lines()
+
+    def over(self, now: float) -> bool:
+        """Tell whether a line is served from its end."""
+        when = self._over_when()
+        return any(line.over(now, *when) for line in self.lines)
+
+    def line_up(
+        self, rank: int, key: str, now: float, deadline: float | None, told: list[Place]
+    ) -> tuple[Place | None, str]:
+        """Find a place in a line, or say why there is none; both are missing if one is free.
+
+        Args:
+            rank: Number of the call's class.
+            key: Its tenant.
+            now: The time.
+            deadline: When it must be over.
+            told: Where to add whoever is to be notified.
+        """
+        told += self.advance(now)
+        if self.in_flight < self.limit and not self.lines.size:
+            self.in_flight += 1
+            self.acquired += 1
+            return None, ""
+        place = self._place(rank, key, now, deadline)
+        if place is None:
+            return None, "deadline"
+        if self.lines.size >= self._settings().max_queue:
+            loser = self.lines.give_way(place.line)
+            if loser is None:
+                return None, "queue_full"
+            loser.ready, loser.reason = True, "displaced"
+            told.append(loser)
+        self.lines.add(place)
+        return place, ""
+
+    def free(self, seconds: float | None, now: float) -> list[Place]:
+        """Take a place back, and learn from the time that it was taken, if that is told."""
+        self.in_flight -= 1
+        if seconds is not None:
+            self.service.add(seconds, self._settings().weight)
+        return self.advance(now) if self.lines.size else []
+
+    def leave(self, place: Place, now: float) -> list[Place]:
+        """Have somebody wait no more, or pass on what they were granted."""
+        if place.granted:
+            self.in_flight -= 1
+        elif not place.ready:
+            self.lines.remove(place)
+            place.ready = True
+        return self.advance(now)
+
+    def advance(self, now: float) -> list[Place]:
+        """Throw out who is late, and give free places to those who are next."""
+        lines, told = self.lines, []
+        for place in lines.late(now):
+            place.ready, place.reason = True, "late"
+            told.append(place)
+        while lines.size and self.in_flight < self.limit:
+            place = lines.next(now, *self._over_when())
+            place.ready = place.granted = True
+            self.in_flight += 1
+            self.acquired += 1
+            told.append(place)
+        return told
+
+    def _over_when(self) -> tuple[float, float]:
+        """Return for how long a line that is over has not been empty, and its oldest has waited."""
+        settings = self._settings()
+        after = self._given.mean if settings.over_after is None else settings.over_after
+        return after, after * settings.over_delay
+
+    def _place(self, rank: int, key: str, now: float, deadline: float | None) -> Place | None:
+        """Return a place for a call that can be in time."""
+        settings, mean = self._settings(), self.service.mean
+        need = mean + settings.deviations * self.service.deviation
+        latest = now + settings.default_wait if deadline is None else deadline - need
+        self._given.add(latest + need - now, settings.weight)
+        line = self.lines.line(rank, key, now)
+        if line.over(now, *self._over_when()):
+            latest = min(latest, now + max(settings.over_wait, settings.over_share * mean))
+        begins = now + self.lines.ahead_of(line) * mean / self.limit
+        return Place(now, latest, line) if begins <= latest and now < latest else None

@@ -1,0 +1,69 @@
+"""Read sensors every so often, for one who goes by them, as long as that is so."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from typing import TYPE_CHECKING, Protocol
+
+from ninelives_grpc.scheduler import scheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ninelives_grpc.pressure.sensor import Sensor
+
+_LOGGER = logging.getLogger("ninelives_grpc")
+
+
+class Listener(Protocol):
+    """Who goes by the readings."""
+
+    def hear(self, readings: Mapping[str, float]) -> float | None:
+        """Take readings by name, and return the seconds until the next, or None for no more."""
+        ...
+
+
+class Watch:
+    """Sensors, and the thread of the scheduler that reads them.
+
+    It does not keep its listener alive, and ends with it.
+
+    Attributes:
+        sensors: What it reads.
+    """
+
+    def __init__(self, sensors: Sequence[Sensor]) -> None:
+        """Read nothing yet."""
+        self.sensors = tuple(sensors)
+        self._failed: set[str] = set()
+
+    def begin(self, listener: Listener) -> None:
+        """Read from now on, in a thread that is there while anything is due."""
+        scheduler.later(0.0, _step(self, weakref.ref(listener)))
+
+    def readings(self) -> dict[str, float]:
+        """Return what the sensors say that know something; one that raises is logged once."""
+        found = {}
+        for sensor in self.sensors:
+            try:
+                value = sensor.read()
+            except Exception:  # the others still count
+                if sensor.name not in self._failed:
+                    self._failed.add(sensor.name)
+                    _LOGGER.exception("the sensor %s failed; it is asked again", sensor.name)
+                continue
+            if value is not None:
+                found[sensor.name] = value
+        return found
+
+
+def _step(watch: Watch, to: weakref.ref[Listener]) -> Callable[[], None]:
+    def step() -> None:
+        listener = to()
+        if listener is not None:
+            again = listener.hear(watch.readings())
+            if again is not None:
+                scheduler.later(again, step)
+
+    return step

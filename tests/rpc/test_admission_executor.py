@@ -1,0 +1,516 @@
+"""A sync server whose pool keeps the queue: in order, at once when refused, and nothing lost."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from grpc import StatusCode
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from ninelives_grpc import (
+    AdmissionExecutor,
+    AdmissionQueue,
+    Bulkhead,
+    RateLimit,
+    Respond,
+    Routes,
+    Timeout,
+    server_interceptor,
+)
+from ninelives_grpc.testing import MemorySink
+
+from . import leaks
+from .backend import ANSWER, DOWN, PATIENCE, STALL, Backend, RpcKind
+from .handlers import plain_handlers
+from .served import seen, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from ninelives_grpc import Stack
+    from ninelives_grpc.call import Call
+
+every_kind = pytest.mark.parametrize("kind", RpcKind)
+UNARY = RpcKind.UNARY_UNARY
+
+
+class Shop:
+    """A server with an executor, its script, and a channel to it."""
+
+    def __init__(self, stack: Stack | Routes, backend: Backend, opened: ExitStack, pool: Any):
+        self.backend = backend
+        self.pool = pool
+        self.stalled: list[Any] = []
+        self.server = grpc.server(pool, interceptors=[server_interceptor(stack)])
+        self.server.add_generic_rpc_handlers((plain_handlers(backend),))
+        health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), self.server)
+        port = self.server.add_insecure_port("127.0.0.1:0")
+        self.server.start()
+        opened.callback(pool.shutdown)
+        opened.callback(lambda: self.server.stop(None).wait())
+        opened.callback(backend.release)
+        self.channel = opened.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}"))
+
+    def start(self, kind: RpcKind = UNARY, **options: Any) -> Any:
+        return start(self.channel, kind, **options)
+
+    def busy(self, workers: int = 1) -> list[Any]:
+        """Have all workers at calls that stall."""
+        self.backend.plays(*[STALL] * workers)
+        # gRPC cancels what nobody holds.
+        self.stalled = [self.start() for _ in range(workers)]
+        self.backend.wait_until_stalled(workers)
+        return self.stalled
+
+
+@pytest.fixture
+def shop(new_stack: object, backend: Backend, opened: ExitStack) -> Callable[..., Shop]:
+    """Start a server, by default with one worker, that is closed before stacks are looked at."""
+    assert new_stack
+
+    def make(stack: Stack | Routes, workers: int = 1, pool: Any = None) -> Shop:
+        return Shop(stack, backend, opened, pool or AdmissionExecutor(workers))
+
+    return make
+
+
+def gate_of(stack: Stack) -> Any:
+    return stack.policy("admission_queue")
+
+
+def wait_for(stack: Stack, queued: int) -> None:
+    """Wait until so many calls are in line."""
+    gate = gate_of(stack)
+    leaks.eventually(lambda: gate.state(0.0)["queued"] == queued, lambda: gate.state(0.0))
+
+
+def learn(stack: Stack, seconds: float) -> None:
+    """Have the queue know what a call takes."""
+    with gate_of(stack)._lock:
+        for _ in range(500):
+            gate_of(stack)._law.service.add(seconds, 0.02)
+
+
+@every_kind
+def test_a_call_is_served_by_a_worker_and_counted_once(
+    kind: RpcKind, shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    stack = new_stack(AdmissionQueue())
+    server = shop(stack, 2)
+
+    answers = [seen(server.start(kind, timeout=PATIENCE), kind).code for _ in range(3)]
+
+    assert answers == [StatusCode.OK] * 3
+    leaks.eventually(lambda: leaks.counted(stack) == 3, lambda: leaks.counted(stack))
+    state = gate_of(stack).state(0.0)
+    assert (state["acquired"], state["refused"], state["limit"]) == (3, 0, 2)
+    assert state["service_time"] > 0
+
+
+@every_kind
+def test_a_call_that_would_be_late_is_told_so_while_every_worker_is_busy(
+    kind: RpcKind, shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    sink = MemorySink()
+    stack = new_stack(AdmissionQueue(), sink=sink)
+    server = shop(stack)
+    server.busy()
+    learn(stack, 60.0)
+
+    call = server.start(kind, timeout=PATIENCE)
+    answer = seen(call, kind)
+
+    assert answer.code is StatusCode.RESOURCE_EXHAUSTED
+    assert "it could not be served in time" in answer.details
+    assert int(dict(answer.trailers)["grpc-retry-pushback-ms"]) == 1000
+    assert server.backend.attempts == 1
+    assert leaks.results(stack)["RESOURCE_EXHAUSTED", "refused"] == 1
+    assert [event.name for event in sink.events] == ["AdmissionRefused", "RequestFailed"]
+
+
+def test_a_registered_method_tells_its_deadline_too(
+    shop: Any, opened: ExitStack, new_stack: Callable[..., Stack]
+) -> None:
+    stack = new_stack(AdmissionQueue())
+    server = shop(stack)
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, _: request)
+    pool = AdmissionExecutor(1)
+    opened.callback(pool.shutdown)
+    other = grpc.server(pool, interceptors=[server_interceptor(stack)])
+    other.add_registered_method_handlers("test.Registered", {"Do": handler})
+    port = other.add_insecure_port("127.0.0.1:0")
+    other.start()
+    opened.callback(lambda: other.stop(None).wait())
+    channel = opened.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}"))
+    call: Any = channel.unary_unary("/test.Registered/Do", _registered_method=True)
+    assert call(b"in time", timeout=PATIENCE) == b"in time"
+    server.busy()
+    leaks.eventually(lambda: gate_of(stack).state(0.0)["limit"] == 2, str)
+    gate_of(stack).parameter("width").set(1)
+    learn(stack, 60.0)
+
+    with pytest.raises(grpc.RpcError) as refused:
+        call(b"late", timeout=PATIENCE)
+
+    assert "it could not be served in time" in refused.value.details()
+
+
+def test_who_has_waited_too_long_is_thrown_out_while_nothing_else_happens(
+    shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    stack = new_stack(AdmissionQueue(default_wait=0.05))
+    server = shop(stack)
+    server.busy()
+
+    answers = [seen(call, UNARY) for call in [server.start(), server.start()]]
+
+    assert {answer.code for answer in answers} == {StatusCode.RESOURCE_EXHAUSTED}
+    assert "its turn did not come in time" in answers[0].details
+    assert server.backend.attempts == 1
+
+
+def test_what_matters_most_is_served_first(shop: Any, new_stack: Callable[..., Stack]) -> None:
+    stack = new_stack(AdmissionQueue(default_wait=60.0))
+    server = shop(stack)
+    server.busy()
+    calls = []
+    for number, priority in enumerate(("background", "normal", "critical", "high"), 1):
+        calls.append(server.start(metadata=(("x-ninelives-priority", priority),)))
+        wait_for(stack, number)
+
+    server.backend.release()
+
+    assert [seen(call, UNARY).code for call in calls] == [StatusCode.OK] * 4
+    served = [visit.metadata.get("x-ninelives-priority") for visit in server.backend.visits]
+    assert served == [None, "critical", "high", "normal", "background"]
+
+
+def test_tenants_are_served_in_turns(shop: Any, new_stack: Callable[..., Stack]) -> None:
+    stack = new_stack(AdmissionQueue(default_wait=60.0, fair_by="metadata:x-tenant"))
+    server = shop(stack)
+    server.busy()
+    calls = []
+    for number, tenant in enumerate(("noisy", "noisy", "noisy", "modest"), 1):
+        calls.append(server.start(metadata=(("x-tenant", tenant),)))
+        wait_for(stack, number)
+
+    server.backend.release()
+
+    assert [seen(call, UNARY).code for call in calls] == [StatusCode.OK] * 4
+    served = [visit.metadata.get("x-tenant") for visit in server.backend.visits[1:]]
+    assert served == ["noisy", "modest", "noisy", "noisy"]
+
+
+def test_callers_are_told_apart_by_their_address(
+    shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    seen_keys = []
+
+    def key(call: Call) -> str:
+        assert call.peer is not None
+        seen_keys.append(call.peer().partition(":")[0])
+        return ""
+
+    stack = new_stack(AdmissionQueue(default_wait=60.0, fair_by=key))
+    server = shop(stack)
+    server.busy()
+    call = server.start()
+    wait_for(stack, 1)
+
+    server.backend.release()
+
+    assert seen(call, UNARY).code is StatusCode.OK
+    assert seen_keys == ["ipv4"]
+
+
+def test_a_function_that_finds_no_key_fails_the_call_and_costs_no_place(
+    shop: Any, new_stack: Callable[..., Stack], caplog: pytest.LogCaptureFixture
+) -> None:
+    def key(_: Call) -> str:
+        raise ValueError
+
+    stack = new_stack(AdmissionQueue(fair_by=key))
+    server = shop(stack)
+    stalled = server.busy()
+
+    assert seen(server.start(), UNARY).code is StatusCode.UNKNOWN
+    server.backend.release()
+    assert seen(stalled[0], UNARY).code is StatusCode.OK
+    assert "Exception calling application" in caplog.text
+
+
+def test_health_is_answered_while_every_worker_is_busy(
+    shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    stack = new_stack(AdmissionQueue(default_wait=60.0))
+    server = shop(stack)
+    server.busy()
+    waits = server.start()
+    wait_for(stack, 1)
+
+    request = health_pb2.HealthCheckRequest()
+    answer = health_pb2_grpc.HealthStub(server.channel).Check(request, timeout=PATIENCE)
+
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    assert not waits.done()
+
+
+def test_a_stream_holds_its_worker_to_the_end_and_took_what_its_first_message_did(
+    shop: Any, new_stack: Callable[..., Stack], backend: Backend
+) -> None:
+    stack = new_stack(AdmissionQueue(default_wait=60.0))
+    server = shop(stack)
+    backend.plays(STALL)
+    stream = server.start(RpcKind.UNARY_STREAM)
+    backend.wait_until_stalled()
+    waits = server.start()
+    wait_for(stack, 1)
+
+    assert gate_of(stack).in_flight == 1
+    stream.cancel()
+
+    assert seen(waits, UNARY).code is StatusCode.OK
+
+
+def test_a_rate_limit_before_the_queue_refuses_and_the_place_is_free_again(
+    shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    stack = new_stack(RateLimit(0.01, scope=lambda _: "all") + AdmissionQueue())
+    server = shop(stack)
+
+    codes = [seen(server.start(), UNARY).code for _ in range(3)]
+
+    assert codes == [StatusCode.OK] + [StatusCode.RESOURCE_EXHAUSTED] * 2
+    leaks.eventually(lambda: gate_of(stack).in_flight == 0, str)
+    assert server.backend.attempts == 1
+
+
+def test_a_call_that_is_refused_is_answered_by_the_other_side_of_a_fallback(
+    shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    stack = new_stack(AdmissionQueue(max_queue=0) | Respond(b"instead"))
+    server = shop(stack)
+    server.busy()
+
+    assert seen(server.start(), UNARY).messages == [b"instead"]
+    assert server.backend.attempts == 1
+
+
+def test_the_limits_of_the_stack_shorten_the_wait(
+    shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    stack = new_stack(Timeout(0.1) + AdmissionQueue(default_wait=60.0))
+    server = shop(stack)
+    server.busy()
+
+    answer = seen(server.start(), UNARY)
+
+    assert answer.code is StatusCode.RESOURCE_EXHAUSTED
+    assert server.backend.attempts == 1
+
+
+def test_calls_that_a_handler_makes_through_the_same_stack_have_places_of_their_own(
+    new_stack: Callable[..., Stack], opened: ExitStack, backend: Backend
+) -> None:
+    stack = new_stack(AdmissionQueue())
+    seen_in_flight = []
+
+    def handler(request: bytes, _: Any) -> bytes:
+        stack.call(lambda: seen_in_flight.append(gate_of(stack).in_flight))
+        return request
+
+    server = Shop(stack, backend, opened, AdmissionExecutor(2))
+    handlers = {"Do": grpc.unary_unary_rpc_method_handler(handler)}
+    server.server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("test.Nested", handlers),)
+    )
+    assert server.channel.unary_unary("/test.Nested/Do")(b"x", timeout=PATIENCE) == b"x"
+
+    assert seen_in_flight == [2]
+
+
+def test_a_handler_with_a_pool_of_its_own_waits_there(
+    new_stack: Callable[..., Stack], opened: ExitStack, backend: Backend
+) -> None:
+    stack = new_stack(AdmissionQueue())
+    own = ThreadPoolExecutor(1, thread_name_prefix="test-own")
+    opened.callback(own.shutdown)
+    names = []
+
+    def handler(request: bytes, _: Any) -> bytes:
+        names.append(threading.current_thread().name)
+        return request
+
+    handler.experimental_thread_pool = own  # type: ignore[attr-defined]
+    server = Shop(stack, backend, opened, AdmissionExecutor(1))
+    handlers = {"Do": grpc.unary_unary_rpc_method_handler(handler)}
+    server.server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("test.Own", handlers),)
+    )
+
+    assert server.channel.unary_unary("/test.Own/Do")(b"x", timeout=PATIENCE) == b"x"
+    assert names == ["test-own_0"]
+
+
+def test_fewer_run_when_the_width_shrinks_and_more_when_it_grows_again(
+    shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    stack = new_stack(AdmissionQueue(default_wait=60.0))
+    server = shop(stack, 2)
+    server.busy(1)
+    gate_of(stack).parameter("width").set(1)
+    waits = server.start()
+    wait_for(stack, 1)
+
+    gate_of(stack).parameter("width").set(2)
+
+    assert seen(waits, UNARY).code is StatusCode.OK
+
+
+def test_a_plain_pool_does_too_but_the_linter_knows_better(
+    shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    stack = new_stack(AdmissionQueue(1, default_wait=60.0))
+    server = shop(stack, pool=ThreadPoolExecutor(4, thread_name_prefix="test-server"))
+    server.busy()
+    waits = server.start()
+    wait_for(stack, 1)
+
+    found = [finding.rule for finding in stack.lint()]
+    server.backend.release()
+
+    assert found == ["queue-without-executor"]
+    assert seen(waits, UNARY).code is StatusCode.OK
+
+
+def test_the_linter_is_content_with_the_executor_unless_the_width_is_more_than_it_has(
+    shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    stack = new_stack(AdmissionQueue())
+    server = shop(stack)
+    assert seen(server.start(), UNARY).code is StatusCode.OK
+    content = stack.lint()
+
+    gate_of(stack).parameter("width").set(2)
+
+    assert content == []
+    assert [finding.rule for finding in stack.lint()] == ["width-over-workers"]
+
+
+def test_calls_that_wait_are_refused_when_the_executor_ends(
+    shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    stack = new_stack(AdmissionQueue(default_wait=60.0))
+    server = shop(stack)
+    (runs,) = server.busy()
+    waiting = [server.start() for _ in range(3)]
+    wait_for(stack, 3)
+
+    ended = threading.Thread(target=server.pool.shutdown)
+    ended.start()
+    answers = [seen(call, UNARY) for call in waiting]
+    after = seen(server.start(), UNARY)
+    server.backend.release()
+    ended.join(PATIENCE)
+
+    assert {answer.code for answer in answers} == {StatusCode.UNAVAILABLE}
+    assert "the server shuts down" in answers[0].details
+    assert after.code is StatusCode.UNAVAILABLE
+    assert seen(runs, UNARY).code is StatusCode.OK
+    assert server.backend.attempts == 1
+    assert gate_of(stack).workers == 0
+
+
+def test_a_server_that_stops_ends_the_calls_that_wait(
+    shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    stack = new_stack(AdmissionQueue(default_wait=60.0))
+    server = shop(stack)
+    server.busy()
+    waiting = [server.start() for _ in range(3)]
+    wait_for(stack, 3)
+
+    stopped = server.server.stop(None)
+    server.backend.release()
+
+    assert stopped.wait(PATIENCE)
+    assert all(seen(call, UNARY).code is not StatusCode.OK for call in waiting)
+    server.pool.shutdown()
+    assert leaks.held(stack) == {}
+
+
+def test_several_stacks_have_queues_of_their_own(
+    shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    reads, writes = new_stack(AdmissionQueue(1, max_queue=0)), new_stack(AdmissionQueue(1))
+    routes = {"test.Scripted/unary_unary": reads, "test.Scripted/stream_unary": writes}
+    server = shop(Routes(routes), 2)
+    server.busy()
+
+    refused = seen(server.start(), UNARY)
+    served = seen(server.start(RpcKind.STREAM_UNARY), RpcKind.STREAM_UNARY)
+
+    assert refused.code is StatusCode.RESOURCE_EXHAUSTED
+    assert served.code is StatusCode.OK
+
+
+def test_a_bulkhead_inside_refuses_and_teaches_nothing(
+    shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    stack = new_stack(AdmissionQueue() + Bulkhead(1))
+    server = shop(stack, 2)
+    server.busy()
+
+    answer = seen(server.start(), UNARY)
+
+    assert "bulkhead" in answer.details
+    assert gate_of(stack).state(0.0)["service_time"] == 0.0
+
+
+def test_a_call_that_fails_gives_its_place_back(
+    shop: Any, backend: Backend, new_stack: Callable[..., Stack]
+) -> None:
+    stack = new_stack(AdmissionQueue())
+    backend.plays(DOWN, ANSWER)
+    server = shop(stack)
+
+    assert [seen(server.start(), UNARY).code for _ in range(2)] == [
+        StatusCode.UNAVAILABLE,
+        StatusCode.OK,
+    ]
+
+
+def test_functions_run_as_in_any_pool() -> None:
+    with AdmissionExecutor(2, thread_name_prefix="test-pool") as pool:
+        assert pool.submit(divmod, 7, 3).result(PATIENCE) == (2, 1)
+        assert list(pool.map(abs, [-1, 2])) == [1, 2]
+        failing = pool.submit(lambda: 1 // 0)
+        assert isinstance(failing.exception(PATIENCE), ZeroDivisionError)
+
+    with pytest.raises(RuntimeError):
+        pool.submit(abs, 1)
+
+
+def test_a_pool_without_workers_is_none() -> None:
+    with pytest.raises(ValueError, match="max_workers"):
+        AdmissionExecutor(0)
+
+
+def test_a_pool_starts_afresh_in_a_forked_child() -> None:
+    pool = AdmissionExecutor(1, thread_name_prefix="test-pool")
+    go_on = threading.Event()
+    blocked: Future[bool] = pool.submit(go_on.wait, PATIENCE)
+    parents = pool._others
+
+    pool.start_afresh()
+
+    assert pool.submit(abs, -1).result(PATIENCE) == 1
+    pool.shutdown()
+    go_on.set()
+    assert blocked.result(PATIENCE)
+    parents.shutdown()
