@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ninelives_grpc.routes import Routes
-    from ninelives_grpc.simulation.scenario import Phase, Scenario
+    from ninelives_grpc.simulation.scenario import Scenario
+    from ninelives_grpc.simulation.sections import Phase
     from ninelives_grpc.stacks.stack import Stack
 
 

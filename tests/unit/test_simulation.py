@@ -397,6 +397,25 @@ def test_feedback_loops_are_asked_when_they_are_due_and_see_the_calls():
     assert limits == [64, 32, 16, 8]
 
 
+def test_a_loop_of_a_configuration_finds_the_size_of_a_bulkhead():
+    size = {
+        "law": "aimd",
+        "parameter": "bulkhead/max_concurrent",
+        "latency": 0.1,
+        "interval": 1.0,
+        "cooldown": 1.0,
+    }
+    wide = {"max_concurrent": 400}
+    phases = (USUAL, Phase(seconds=25.0, load=2.0))
+    alone = run(*phases, stack=source("bulkhead", bulkhead=wide))
+    steered = run(*phases, stack=source("bulkhead", bulkhead=wide, loops={"size": size}))
+
+    assert alone.goodput(25.0, 30.0) < 0.1
+    assert steered.goodput(25.0, 30.0) > 0.95
+    last = [sample.limit for sample in steered.samples if 25.0 < sample.at < 30.0]
+    assert 20 < min(last) <= max(last) < 120
+
+
 def test_a_scenario_of_no_calls_is_no_trouble():
     result = simulate(scenario(Phase(seconds=1.0, load=0.0), stack=WAITING))
 
