@@ -148,7 +148,7 @@ def test_a_client_may_have_a_stack_as_well(ninelives, files):
     [
         ((), Exit.INVALID, "name a scenario, or ask for a --suite; these come with ninelives: a_"),
         (("nothing.toml",), Exit.INVALID, "nothing.toml: can not be read: No such file"),
-        (("--suite", "x"), Exit.NOT_FOUND, "there is no suite 'x'; there are: overload"),
+        (("--suite", "x"), Exit.NOT_FOUND, "there is no suite 'x'; there are: clients, overload"),
         (("rush.toml", "--stack", "x.toml"), Exit.INVALID, "x.toml: can not be read"),
         (("rush.toml", "--stack", "rush.toml"), Exit.INVALID, "no setting named 'title'"),
         (("rush.toml", "--plot", "a.gif"), Exit.INVALID, "a.gif: must end in .svg or .png"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ninelives_grpc import Bulkhead, RateLimit, Registry, Stack
 from ninelives_grpc.errors import ConfigError
-from ninelives_grpc.simulation import Caller, Made, Phase, Server, Service, Traffic, simulate
+from ninelives_grpc.simulation import Caller, Made, Phase, Server, Service, Traffic, load, simulate
 from ninelives_grpc.simulation.suite import candidates
 from tests.unit.simulated import USUAL, all_ended, run, scenario, source
 
@@ -395,6 +395,16 @@ def test_feedback_loops_are_asked_when_they_are_due_and_see_the_calls():
     assert [calls for _, calls in loop.asked] == pytest.approx([400, 800, 1200], rel=0.15)
     limits = [next(s.limit for s in result.samples if s.at >= at) for at in (0.5, 1.5, 2.5, 3.4)]
     assert limits == [64, 32, 16, 8]
+
+
+def test_clients_that_throttle_save_a_server_that_refusals_alone_would_fill():
+    storm = load("client_throttle")
+    alone = simulate(storm.with_stacks(client=None))
+    throttled = simulate(storm)
+
+    assert alone.measure(storm.marks[0]) < 0.05
+    assert all(mark.reached(throttled.measure(mark)) for mark in storm.marks)
+    assert throttled.amplification(6.0, 15.0) < 0.2
 
 
 def test_a_loop_of_a_configuration_finds_the_size_of_a_bulkhead():
