@@ -386,7 +386,7 @@ def test_a_forked_child_reads_what_it_holds_itself():
     child = os.fork()
     if child == 0:
         try:
-            ballast = b"x" * 50_000_000
+            ballast = b"x" * 200_000_000
             os.write(writing, f"{memory.read() + 0 * len(ballast)}".encode())
         finally:
             os._exit(0)
@@ -396,4 +396,4 @@ def test_a_forked_child_reads_what_it_holds_itself():
     os.close(reading)
     os.close(writing)
 
-    assert held > before + 25_000_000
+    assert held > before + 100_000_000
