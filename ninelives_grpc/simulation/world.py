@@ -17,6 +17,7 @@ from ninelives_grpc.simulation.timeline import Timeline
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ninelives_grpc.clock import Clock
     from ninelives_grpc.routes import Routes
     from ninelives_grpc.simulation.scenario import Scenario
     from ninelives_grpc.simulation.sections import Phase
@@ -52,28 +53,21 @@ class World:
         """Build the stacks, the server and the clients."""
         self._scenario = scenario
         # Of chance there are several kinds, so that all stacks meet the same calls.
-        arrivals, services, errors, clients_own = (
+        arrivals, services, errors, choices = (
             random.Random(f"{seed} {what}")
-            for what in ("arrivals", "services", "errors", "clients")
+            for what in ("arrivals", "services", "errors", "choices")
         )
-        self._arrivals = arrivals
         self._timeline = timeline = Timeline()
         self._tally = tally = Tally(len(scenario.callers))
-        clock = timeline.clock
-        routes = None if scenario.stack is None else scenario.stack.build(clock)
+        routes = None if scenario.stack is None else scenario.stack.build(timeline.clock)
         kind = SimulatedServer if scenario.server.cores is None else SharingServer
         draw = draws(scenario.service, services)
         self._server = kind(scenario, routes, timeline, tally, errors, draw)
         self._clients: SimulatedClients | None = None
-        clients: list[Routes | None] = []
-        if scenario.client is not None or scenario.traffic.think is not None:
-            source = scenario.client
-            clients = [
-                None if source is None else source.build(clock)
-                for _ in range(scenario.traffic.clients)
-            ]
+        clients = _client_routes(scenario, timeline.clock)
+        if clients:
             self._clients = SimulatedClients(
-                scenario, clients, self._server, timeline, tally, clients_own
+                scenario, clients, self._server, timeline, tally, choices
             )
         self._open = scenario.traffic.think is None
         self._stacks = _stacks(routes, *clients)
@@ -271,6 +265,14 @@ class World:
         if not self._over:
             loop.tick(self._timeline.time)
             self._timeline.at(max(loop.due, self._timeline.time + 1e-3), self._tick, loop)
+
+
+def _client_routes(scenario: Scenario, clock: Clock) -> list[Routes | None]:
+    """Build the stacks of each client; none where calls come straight to the server."""
+    source, traffic = scenario.client, scenario.traffic
+    if source is None and traffic.think is None:
+        return []
+    return [None if source is None else source.build(clock) for _ in range(traffic.clients)]
 
 
 def _stacks(*routes: Routes | None) -> tuple[Stack, ...]:
