@@ -201,6 +201,8 @@ class SimulatedServer:
         if self.errors and self._chance() < self.errors:
             self._fail(job)
             return
+        if job.execution is not None and self._over_time(job, job.execution):
+            return
         outcome = Outcome(_SUCCESS, _OK, latency)
         entrance = self._entrances[caller]
         if entrance.gate is not None and entrance.stack is None:
@@ -246,15 +248,28 @@ class SimulatedServer:
             job.call.attempts = 1
             entrance.stack.recorder.ended(job.call, outcome, now)
 
+    def _over_time(self, job: Job, execution: Execution) -> bool:
+        """End a call that has taken longer than a `Timeout` of the server allows, if it has."""
+        limit, now = execution.current().deadline, self._timeline.time
+        if limit is None or now <= limit or limit == job.deadline:
+            return False
+        outcome = Outcome(Kind.FAILURE, Code.DEADLINE_EXCEEDED, now - job.came, ERROR)
+        self._settle(job, outcome, now)
+        self._tell_late(job)
+        return True
+
     def _give_up(self, job: Job) -> None:
         """Do not begin a call whose deadline is over."""
         now = self._timeline.time
-        outcome = cancelled(now - job.came)
-        self._settle(job, outcome, now)
+        self._settle(job, cancelled(now - job.came), now)
+        self._tell_late(job)
+
+    def _tell_late(self, job: Job) -> None:
         if job.answer is None:
             self._tally.late[job.caller] += 1
         else:
-            job.answer(Outcome(Kind.FAILURE, Code.DEADLINE_EXCEEDED, now - job.came, ERROR))
+            took = self._timeline.time - job.came
+            job.answer(Outcome(Kind.FAILURE, Code.DEADLINE_EXCEEDED, took, ERROR))
 
     def _refuse(self, job: Job, outcome: Outcome) -> None:
         """Let a refusal take its time of a worker, and tell the caller."""

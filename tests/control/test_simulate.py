@@ -87,14 +87,17 @@ def test_a_missed_mark_is_an_exit_code_only_when_asked_for(ninelives):
 def test_a_suite_is_a_table_of_marks_and_algorithms(ninelives, monkeypatch):
     names = ["e_steady_0_7x", "priorities"]
     monkeypatch.setattr(simulate, "shipped", lambda suite: names if suite == "overload" else [])
-    code, out, _ = ninelives("--suite", "overload", "--seed", "1")
+    code, out, err = ninelives("--suite", "overload", "--seed", "1")
     head, first, *_ = out.splitlines()
+    told = err.splitlines()
 
     assert code == Exit.OK
     assert head.split()[:4] == ["scenario", "mark", "best", "concurrency_limit"]
     assert {"aimd", "vegas", "gradient2", "envoy", "bulkhead", "nothing"} <= set(head.split())
     assert first.startswith("e_steady_0_7x: refused in phase 1")
     assert "marks are reached by what they are for" in out
+    done, _, of = told[-1].removesuffix(" simulations").partition(" of ")
+    assert (done, len(told)) == (of, min(20, int(of)))
 
 
 def test_a_suite_compares_the_stacks_that_are_named(ninelives, monkeypatch):

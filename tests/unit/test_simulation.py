@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ninelives_grpc import Bulkhead, RateLimit, Registry, Stack
+from ninelives_grpc import Bulkhead, RateLimit, Registry, Stack, Timeout
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.simulation import Caller, Made, Phase, Server, Service, Traffic, load, simulate
 from ninelives_grpc.simulation.suite import candidates
@@ -356,6 +356,22 @@ def test_no_permit_is_lost_or_given_back_twice_by_any_end_of_a_call():
         bulkhead = stack.policy("bulkhead")
         assert bulkhead.acquired > 300
         assert (bulkhead.in_flight, bulkhead.state(0.0)["queued"]) == (0, 0)
+
+
+@pytest.mark.parametrize("client", [None, source("timeout", timeout={"seconds": 1.0})])
+def test_a_timeout_of_the_server_ends_what_takes_longer(client):
+    stacks = []
+
+    def timed(clock):
+        expression = Timeout(0.02) + Bulkhead(100)
+        stacks.append(Stack("shop", expression, clock=clock, registry=Registry()))
+        return stacks[-1]
+
+    service = Service(kind="fixed", mean=0.03)
+    result = run(Phase(seconds=2.0, load=0.2), service=service, stack=Made(timed), client=client)
+    totals = result.totals()
+
+    assert totals.late == totals.offered == stacks[0].policy("timeout").occurred > 100
 
 
 def test_what_makes_no_sense_on_a_server_is_told_as_by_a_server():

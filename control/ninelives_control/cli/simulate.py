@@ -289,8 +289,8 @@ def _print_servers(rows: Sequence[Row]) -> None:
 
 
 def _tell(done: int, of: int) -> None:
-    """Say on stderr how far it is: always where somebody looks, else now and then."""
+    """Say on stderr how far it is: always where somebody looks, else twenty times."""
     if sys.stderr.isatty():
         click.echo(f"\r{done} of {of} simulations", nl=done == of, err=True)
-    elif done == of or not done % 100:
+    elif done * 20 // of != (done - 1) * 20 // of:
         click.echo(f"{done} of {of} simulations", err=True)
