@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.events import KINDS
 from ninelives_grpc.laws.metrics import Level, Metrics
+from ninelives_grpc.policies.admission_queue import AdmissionQueueGate
 from ninelives_grpc.policies.budget import BudgetFlow
 from ninelives_grpc.policies.bulkhead import BulkheadGate
 from ninelives_grpc.policies.circuit_breaker import CircuitBreakerGate
@@ -139,6 +140,10 @@ def _level(live: Live[Any]) -> Level | None:
             in_flight=live.in_flight,
             limit=live.policy.max_concurrent,
             queued=int(state["queued"] or 0),
+        )
+    if isinstance(live, AdmissionQueueGate):
+        return Level(
+            in_flight=live.in_flight, limit=live.limit, queued=int(live.state(0.0)["queued"] or 0)
         )
     if isinstance(live, ConcurrencyLimitGate):
         return Level(in_flight=live.in_flight, limit=int(live.limit))

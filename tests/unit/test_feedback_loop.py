@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from ninelives_grpc import (
+    AdmissionQueue,
     Bulkhead,
     CircuitBreaker,
     ConfigError,
@@ -80,6 +81,7 @@ def test_a_law_is_told_who_refused_how_full_gates_are_and_what_is_left_of_the_bu
 def test_how_much_is_used_follows_from_what_the_parameter_limits():
     for expression, parameter, used in (
         (Bulkhead(10), "bulkhead/max_concurrent", 0.05),
+        (AdmissionQueue(width=10), "admission_queue/width", 0.05),
         (RateLimit(100.0, 50.0), "rate_limit/rate", 0.1),
         (Timeout(5.0), "timeout/seconds", None),
     ):
