@@ -132,6 +132,8 @@ class FeedbackLoop(Live[Law]):
         self._applied = self.handle.get()
         self._exact = float(self._applied or 0.0)
         self._asked = None
+        # It may have been at work before, and what it knows is of then.
+        self._resting = True
         self.due = now + self.policy.interval
 
     def end(self) -> None:

@@ -486,6 +486,33 @@ def test_a_loop_of_a_stack_that_is_elsewhere_is_not_taken_in(registry):
         registry.add_loop(FeedbackLoop(laws.AimdLaw(), world.handle))
 
 
+def test_a_loop_of_a_stack_whose_name_another_one_has_now_is_not_taken_in(registry):
+    first = Stack("s", Bulkhead(10), registry=registry)
+    loop = FeedbackLoop(laws.AimdLaw(), first.parameters["bulkhead/max_concurrent"])
+    second = Stack("s", Bulkhead(10), registry=registry)
+
+    with pytest.raises(ConfigError, match="another stack"):
+        registry.add_loop(loop, start=False)
+
+    assert registry.loops == ()
+    assert list(second.policies) == ["bulkhead"]
+
+
+def test_a_loop_that_is_taken_in_again_does_not_make_up_for_the_time_between():
+    law = laws.PidLaw(0.02, measure="mean", proportional=0.0, integral=0.1, used_from=0.0)
+    world = Steered(law)
+    world.calls()
+    world.tick()
+    world.registry.remove_loop(world.loop)
+    world.clock.advance(3600.0)
+
+    world.registry.add_loop(world.loop, start=False)
+    world.calls()
+    world.tick()
+
+    assert world.handle.get() == 10
+
+
 def test_a_removed_loop_is_gone_and_the_value_stays():
     world = Steered(Says(12.0))
     world.calls()
