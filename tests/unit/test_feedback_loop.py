@@ -342,6 +342,56 @@ def test_a_gauge_that_raises_is_an_error_too():
     assert world.handle.get() == 10
 
 
+@pytest.mark.parametrize("nonsense", [float("nan"), float("inf"), -float("inf")])
+def test_a_gauge_that_says_nonsense_for_once_is_an_error_and_the_law_never_hears_of_it(nonsense):
+    said = iter([3.0, 3.0, nonsense])
+    world = Steered(
+        laws.PredictionLaw(load="gauge", headroom=10.0, used_from=0.0),
+        Bulkhead(30),
+        gauge=lambda: next(said, 3.0),
+    )
+    for _ in range(6):
+        world.calls()
+        world.tick()
+
+    assert world.state["errors"] == 1
+    assert world.state["last_error"] == f"ValueError: the gauge says {nonsense}, which is no value"
+    assert world.state["load_forecast"] == pytest.approx(3.0)
+    assert world.handle.get() == 30
+
+
+@pytest.mark.parametrize("silent", [None, OSError("gone")])
+def test_a_loop_pauses_when_its_gauge_says_nothing_and_does_not_make_up_for_that_time(silent):
+    said = [0.95] * 20 + [silent] * 60 + [0.6] * 3
+
+    def gauge():
+        found = said.pop(0)
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    world = Steered(laws.GovernorLaw(100.0), RateLimit(100.0), "rate_limit/rate", gauge=gauge)
+    for _ in range(80):
+        world.tick()
+    cut, paused = world.handle.get(), world.state["paused"]
+    rates = [(world.tick(), world.handle.get())[1] for _ in range(3)]
+
+    assert paused == "no_gauge"
+    (told,) = world.told("LoopPaused")
+    assert told.why() == "what it goes by is not known"
+    assert rates == pytest.approx([cut, cut + 5.0, cut + 10.0])
+
+
+def test_a_loop_that_is_told_to_go_by_a_gauge_and_has_none_says_so():
+    world = Steered(laws.PidLaw(0.5))
+    world.loop.parameter("measure").set("gauge")
+    for _ in range(4):
+        world.calls()
+        world.tick()
+
+    assert world.state["paused"] == "no_gauge"
+
+
 def test_a_loop_is_found_among_the_policies_of_its_stack_and_its_law_can_be_tuned():
     world = Steered(laws.AimdLaw(increase=5.0))
     handle = world.stack.parameters["aimd/increase"]
