@@ -258,7 +258,7 @@ def early_drop_without_limit(way: Way) -> Iterator[Finding]:
                 rule="early-drop-without-limit",
                 path=live.path,
                 message="there is no limit behind it whose fill it could go by, so it does nothing",
-                fix="put it in front of a Bulkhead or a ConcurrencyLimit, or give it a gauge",
+                fix="put it in front of a Bulkhead or another limit, or give it a gauge",
             )
 
 

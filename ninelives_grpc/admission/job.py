@@ -26,40 +26,56 @@ class Job:
     """What gRPC wants to have run, and the call that it is for.
 
     Attributes:
-        call: The call, as far as it is known on arrival.
+        entrance: Where it enters the queue.
         gate: The queue.
         now: Tells the time.
-        at: Calls a function at a time.
         place: Where it waits, once it does.
         future: What gRPC holds, when it waits.
+        refusal: Why the call is refused, or None.
     """
 
-    __slots__ = ("_args", "_fn", "_streams", "at", "call", "future", "gate", "now", "place")
+    __slots__ = (
+        "_args",
+        "_call",
+        "_fn",
+        "_metadata",
+        "_seconds",
+        "entrance",
+        "future",
+        "gate",
+        "now",
+        "place",
+        "refusal",
+    )
     place: Place
     future: Future[Any]
 
-    def __init__(self, arrival: Arrival, fn: Callable[..., Any], args: Any, now: float) -> None:
-        """Take apart what gRPC hands over: function, event, state, and what the function needs."""
-        entrance, metadata = arrival
-        clock = entrance.stack.clock
+    def __init__(self, arrival: Arrival, fn: Callable[..., Any], args: Any) -> None:
+        """Note what gRPC hands over: a function, the event, the state, and what else it needs."""
+        self.entrance, self._metadata = entrance, _ = arrival
         self.gate: AdmissionQueueGate = entrance.gate
-        self.now = clock.now
-        self.at = clock.at
+        self.now = entrance.now
+        self.refusal: Refusal | None = None
         self._fn = fn
         self._args = args
-        self._streams = entrance.streams
-        event = args[1] if len(args) > 1 else None
-        deadline = entrance.within(_deadline(event, now), now)
-        peer = partial(_peer, event)
-        self.call = Call(entrance.method, now, deadline, metadata, None, None, peer)
+        self._call: Call | None = None
+        self._seconds: float | None = None
 
-    def ticket(self, refusal: Refusal | None = None) -> Ticket:
-        """Return what shows that it was admitted, or why not."""
-        return Ticket(self.gate, streams=self._streams, refusal=refusal)
+    @property
+    def call(self) -> Call:
+        """The call, as far as it is known on arrival; made only for who asks."""
+        if self._call is None:
+            entrance, now = self.entrance, self.now()
+            event = self._args[1] if len(self._args) > 1 else None
+            deadline = entrance.within(_deadline(event, now), now)
+            peer = partial(_peer, event)
+            self._call = Call(entrance.method, now, deadline, self._metadata, None, None, peer)
+        return self._call
 
-    def run(self, ticket: Ticket) -> Any:
-        """Do the work, with the ticket where the stack of the handler finds it."""
+    def run(self) -> Any:
+        """Do the work, with a ticket where the stack of the handler finds it."""
         fn = self._fn
+        ticket = Ticket(self.gate, streams=self.entrance.streams, refusal=self.refusal)
         fn(TICKET.set, ticket)
         # What the handler hands to the executor in its context is no call that arrives.
         fn(ARRIVAL.set, None)
@@ -68,6 +84,11 @@ class Job:
             return fn(*self._args)
         finally:
             ticket.worked(self.now() - began)
+            self._seconds = ticket.seconds
+
+    def finished(self, _: object) -> None:
+        """Give the place back, of a call that has one: also if it was cancelled, and never ran."""
+        self.gate.finish(self._seconds, self.now())
 
 
 def _deadline(event: Any, now: float) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ninelives_grpc.admission.lines import Lines, Place
+from ninelives_grpc.admission.lines import Line, Lines, Place
 from ninelives_grpc.admission.service_time import ServiceTime
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ class Nq:
         """Tell whether a line is served from its end."""
         when = self._over_when()
         return any(line.over(now, *when) for line in self.lines)
+
+    def hopeless(self, rank: int, key: str, now: float) -> bool:
+        """Tell whether a call has no chance, whatever its deadline: its line is over and full."""
+        line = self.lines.line(rank, key, now)
+        return line.over(now, *self._over_when()) and self._wait_in(line) > self._moment()
 
     def line_up(
         self, rank: int, key: str, now: float, deadline: float | None, told: list[Place]
@@ -118,10 +123,22 @@ class Nq:
         """Return a place for a call that can be in time."""
         settings, mean = self._settings(), self.service.mean
         need = mean + settings.deviations * self.service.deviation
-        latest = now + settings.default_wait if deadline is None else deadline - need
-        self._given.add(latest + need - now, settings.weight)
+        given = settings.default_wait + need if deadline is None else deadline - now
+        self._given.add(given, settings.weight)
+        if deadline is not None:
+            need += settings.margin * given
+        latest = now + given - need
         line = self.lines.line(rank, key, now)
         if line.over(now, *self._over_when()):
-            latest = min(latest, now + max(settings.over_wait, settings.over_share * mean))
-        begins = now + self.lines.ahead_of(line) * mean / self.limit
+            latest = min(latest, now + self._moment())
+        begins = now + self._wait_in(line)
         return Place(now, latest, line) if begins <= latest and now < latest else None
+
+    def _wait_in(self, line: Line) -> float:
+        """Return for how long whoever lines up waits, if those before take what others took."""
+        return self.lines.ahead_of(line) * self.service.mean / self.limit
+
+    def _moment(self) -> float:
+        """Return for how long somebody may wait in a line that is over."""
+        settings = self._settings()
+        return max(settings.over_wait, settings.over_share * self.service.mean)

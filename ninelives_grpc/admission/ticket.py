@@ -32,12 +32,13 @@ class Entrance:
 
     Attributes:
         gate: The queue.
-        stack: The stack it is in.
         method: The method.
         streams: Whether it is answered by a stream.
+        now: Tells the time.
+        at: Calls a function at a time.
     """
 
-    __slots__ = ("_timeouts", "gate", "method", "stack", "streams")
+    __slots__ = ("_timeouts", "at", "gate", "method", "now", "streams")
 
     def __init__(
         self,
@@ -50,9 +51,10 @@ class Entrance:
     ) -> None:
         """Tell a queue that threads may wait in it; `outside` are the policies before it."""
         self.gate: AdmissionQueueGate = gate
-        self.stack = stack
         self.method = method
         self.streams = streams
+        self.now = stack.clock.now
+        self.at = stack.clock.at
         self._timeouts: list[Any] = [each for each in outside if each.role is Role.TIMEOUT]
         gate.in_threads = True
 

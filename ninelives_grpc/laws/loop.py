@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ninelives_grpc.laws.law import ControlLaw
-    from ninelives_grpc.laws.metrics import Metrics
+    from ninelives_grpc.laws.metrics import Gauge, Metrics
     from ninelives_grpc.parameters import Adaptive, Change, Spec, Value
     from ninelives_grpc.stacks.stack import Stack
 
@@ -48,7 +48,8 @@ class FeedbackLoop(Live[Law]):
         cooldown: Seconds after a change in which it only looks; by default the law's.
         bounds: Least and greatest value that it may set; by default the law's.
         name: Its address within the stack; by default that of the law.
-        gauge: What else is read at each look, for laws that go by it. It must not block.
+        gauge: A function that is called at each look, for laws that go by what it returns, such as
+            `pressure.Memory().read`; None is "not known". It must not block.
         source: The stack whose calls it goes by; by default that of the parameter, which knows
             nothing of calls that come to it through a stack around it.
 
@@ -77,7 +78,7 @@ class FeedbackLoop(Live[Law]):
         cooldown: float | None = None,
         bounds: tuple[float | None, float | None] | None = None,
         name: str = "",
-        gauge: Callable[[], float] | None = None,
+        gauge: Gauge | None = None,
         source: Stack | None = None,
     ) -> None:
         """Begin when a registry takes it in."""
@@ -270,7 +271,7 @@ class FeedbackLoop(Live[Law]):
 
     def _rest(self, readings: Readings, value: Value, now: float) -> None:
         """Do nothing, as it is not enabled."""
-        readings.restart(now)
+        readings.skip(now)
         self._applied, self._exact = value, float(value or 0.0)
         self._resting = True
         self.paused = ""

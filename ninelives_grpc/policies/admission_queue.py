@@ -13,7 +13,13 @@ from ninelives_grpc.outcome import Code
 from ninelives_grpc.parameters import option, parameter, policy
 from ninelives_grpc.policies.gate import PERMIT, Gate, Permit, Refusal, Verdict, Wait
 from ninelives_grpc.policies.policy import Policy
-from ninelives_grpc.policies.scope import STACK, Scope, key_function, scope_problem
+from ninelives_grpc.policies.scope import (
+    STACK,
+    Scope,
+    key_function,
+    known_on_arrival,
+    scope_problem,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,8 +65,8 @@ class AdmissionQueue(Policy):
     message; yet a stream holds its place to the end. Streams that live long, such as
     subscriptions, do not belong behind a queue.
 
-    The law is NQ: a call needs the mean of the service times and two mean deviations, and has to
-    wait for the length of the queue times that mean, divided by the places.
+    The law is NQ: a call needs the mean of the service times, two mean deviations and a margin, and
+    has to wait for the length of the queue times that mean, divided by the places.
 
     Args:
         width: Calls that may run at once; None takes the number of workers of the executor, or as
@@ -75,6 +81,8 @@ class AdmissionQueue(Policy):
         over_wait: Seconds that a call may wait in such a line.
         over_share: The same, as a share of the time that a call takes; the greater of both counts.
         deviations: Mean deviations from the mean that a call is taken to need.
+        margin: Share of the time that a call has when it arrives which its answer is to have left:
+            for its way to the client, and all else that takes time and is no work.
         weight: How far each call moves the mean, as a share of the distance.
         fair_by: Who has a line of their own: `method`, `peer`, `metadata:NAME` or a function of
             the call, which is told no request; by default nobody.
@@ -107,6 +115,9 @@ class AdmissionQueue(Policy):
     )
     deviations: float = parameter(
         default=2.0, low=0.0, high=20.0, doc="Mean deviations over the mean that a call needs."
+    )
+    margin: float = parameter(
+        default=0.1, low=0.0, high=0.9, unit="ratio", doc="Share of a call's time to keep."
     )
     weight: float = parameter(
         default=0.02, low=0.0001, high=1.0, unit="ratio", doc="How far each call moves the mean."
@@ -195,6 +206,22 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
             self._report(call, now)
         return PERMIT
 
+    @property
+    def keyed(self) -> bool:  # type: ignore[override]
+        """Whether it looks into the call, which it does only while somebody waits."""
+        return self._law.lines.size > 0
+
+    def would_refuse(self, call: Call | None, now: float) -> bool:
+        """Tell whether more come than can be served, and as many wait as may by now.
+
+        That holds whatever the call's deadline is, which is not known before its request is.
+        """
+        if call is None or not known_on_arrival(self.policy.fair_by):
+            return False
+        key, rank = "" if self._key_of is None else self._key_of(call), call.rank[0]
+        with self._lock:
+            return self._law.hopeless(rank, key, now)
+
     def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:
         """Free the place, and give it to the next; with a ticket that is for the executor to do."""
         if permit is not PERMIT:
@@ -206,9 +233,28 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         )
         self._free(outcome.duration if learned else None, now)
 
-    def finish(self, ticket: Ticket, now: float) -> None:
-        """Free the place of a call whose worker is done with it, whatever became of it."""
-        self._free(ticket.seconds, now)
+    def enter(self) -> bool:
+        """Give a place if one is free and nobody waits, for `finish` to take back.
+
+        It asks nothing of the call, and tells nobody: it says no where somebody listens.
+        """
+        law = self._law
+        with self._lock:
+            in_flight = law.in_flight + 1
+            if in_flight > law.limit or law.lines.size or self._emitter.routine:
+                return False
+            law.in_flight = in_flight
+            law.acquired += 1
+        return True
+
+    def finish(self, seconds: float | None, now: float) -> None:
+        """Free the place of a call whose worker is done with it, whatever became of it.
+
+        Args:
+            seconds: What it took, if that says what others will take.
+            now: The time.
+        """
+        self._free(seconds, now)
 
     def claim(self, wait: Wait, call: Call, now: float) -> Verdict:
         """Take the place that was granted meanwhile, wait on, or give up."""
