@@ -9,8 +9,8 @@ from ninelives_grpc.simulation import load, shipped, simulate
 from ninelives_grpc.simulation.suite import QUEUE, candidates
 from tests.unit.simulated import Phase, run, source
 
-LONG = {"b_long_1_2x", "b_long_2x"}
-"""Those of twenty minutes: `ninelives simulate --suite overload` runs them."""
+LONG = {"b_long_1_2x", "b_long_2x", "a_step_10x", "g_3x", "h_heavy_tails", "i_contention"}
+"""Those that take longer: `ninelives simulate --suite overload` runs them."""
 NOT_MEANT = {"d_latency"}
 """What only waits far away needs more places than the server has workers."""
 SCENARIOS = [name for name in shipped("overload") if name not in LONG | NOT_MEANT]
