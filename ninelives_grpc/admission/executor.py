@@ -93,7 +93,7 @@ class AdmissionExecutor(ThreadPoolExecutor):
         if gate not in self._gates and not self._closed:
             self._gates.add(gate)
             gate.add_workers(self._number)
-        if gate.enter():
+        if gate.enter(job.now()):
             return self._start(job)
         try:
             call = job.call

@@ -24,10 +24,20 @@ class Nq:
         in_flight: How many are taken.
         acquired: How many were given so far.
         lines: Those who wait.
+        pressed: Until when more is asked of a call that finds a free place, as others were refused.
         service: What calls take.
     """
 
-    __slots__ = ("_given", "_settings", "acquired", "in_flight", "limit", "lines", "service")
+    __slots__ = (
+        "_given",
+        "_settings",
+        "acquired",
+        "in_flight",
+        "limit",
+        "lines",
+        "pressed",
+        "service",
+    )
 
     def __init__(self, settings: Callable[[], AdmissionQueue], limit: int) -> None:
         """Start with every place free; `settings` returns the values that hold now."""
@@ -36,6 +46,7 @@ class Nq:
         self.limit = limit
         self.in_flight = 0
         self.acquired = 0
+        self.pressed = float("-inf")
         self.lines = Lines()
         self.service = ServiceTime()
 
@@ -68,16 +79,19 @@ class Nq:
         """
         told += self.advance(now)
         if self.in_flight < self.limit and not self.lines.size:
+            if now < self.pressed and deadline is not None and deadline - now < self.service.mean:
+                # A server that does not keep up with reading gets calls when it is too late.
+                return None, self._refused("deadline", now)
             self.in_flight += 1
             self.acquired += 1
             return None, ""
         place = self._place(rank, key, now, deadline)
         if place is None:
-            return None, "deadline"
+            return None, self._refused("deadline", now)
         if self.lines.size >= self._settings().max_queue:
             loser = self.lines.give_way(place.line)
             if loser is None:
-                return None, "queue_full"
+                return None, self._refused("queue_full", now)
             loser.ready, loser.reason = True, "displaced"
             told.append(loser)
         self.lines.add(place)
@@ -103,7 +117,7 @@ class Nq:
         """Throw out who is late, and give free places to those who are next."""
         lines, told = self.lines, []
         for place in lines.late(now):
-            place.ready, place.reason = True, "late"
+            place.ready, place.reason = True, self._refused("late", now)
             told.append(place)
         while lines.size and self.in_flight < self.limit:
             place = lines.next(now, *self._over_when())
@@ -112,6 +126,11 @@ class Nq:
             self.acquired += 1
             told.append(place)
         return told
+
+    def _refused(self, reason: str, now: float) -> str:
+        """Note that somebody is refused, and return why."""
+        self.pressed = now + self._over_when()[0]
+        return reason
 
     def _over_when(self) -> tuple[float, float]:
         """Return for how long a line that is over has not been empty, and its oldest has waited."""

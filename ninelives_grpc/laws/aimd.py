@@ -61,8 +61,7 @@ class RunningAimd(RunningLaw[AimdLaw]):
             return current * settings.backoff
         if settings.latency is not None and p99 is not None and p99 > settings.latency:
             self.reason = f"p99 is {p99:.3g} s, more than {settings.latency:.3g} s"
-            return self._response.cut(current, p99, current * settings.backoff)
-        self._response.relax()
+            return self._response.cut(current, metrics.p50 or p99, current * settings.backoff)
         if not settings.is_used(metrics):
             return None
         self.reason = "all is well, and what there is is used"
@@ -70,7 +69,7 @@ class RunningAimd(RunningLaw[AimdLaw]):
 
     def forget(self) -> None:
         """Forget what cuts did."""
-        self._response.relax()
+        self._response.forget()
 
     def state(self) -> dict[str, Value]:
         """Return whether cuts were of no use."""

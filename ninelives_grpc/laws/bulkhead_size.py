@@ -71,13 +71,12 @@ class RunningBulkheadSize(RunningLaw[BulkheadSizeLaw]):
         self.reason = f"p99 is {p99:.3g} s, and {settings.target:.3g} s is wanted"
         wanted = current * (1.0 + settings.smoothing * (ratio - 1.0))
         if ratio < 1.0:
-            return self._response.cut(current, p99, wanted)
-        self._response.relax()
+            return self._response.cut(current, metrics.p50 or p99, wanted)
         return wanted
 
     def forget(self) -> None:
         """Forget what cuts did."""
-        self._response.relax()
+        self._response.forget()
 
     def state(self) -> dict[str, Value]:
         """Return whether cuts were of no use."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ninelives_grpc.errors import ConfigError, RevisionError
 from ninelives_grpc.laws import news
 from ninelives_grpc.laws.law import HORIZONS, CustomLaw, Law, RunningLaw, between
+from ninelives_grpc.laws.reach import out_of_reach, reach
 from ninelives_grpc.laws.readings import Readings
 from ninelives_grpc.policies.policy import Live, Role
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from ninelives_grpc.laws.law import ControlLaw
     from ninelives_grpc.laws.metrics import Gauge, Metrics
-    from ninelives_grpc.parameters import Adaptive, Change, Spec, Value
+    from ninelives_grpc.parameters import Adaptive, Change, Value
     from ninelives_grpc.stacks.stack import Stack
 
 _LOGGER = logging.getLogger("ninelives_grpc")
@@ -94,7 +95,7 @@ class FeedbackLoop(Live[Law]):
             msg = f"{type(settings).__name__} goes by a gauge: give it one, gauge=function"
             raise ConfigError(msg, path="FeedbackLoop.gauge")
         super().__init__(settings, handle.live.beside(name or settings.name))
-        problem = _out_of_reach(settings, handle.spec)
+        problem = out_of_reach(settings, handle.spec)
         if problem:
             raise ConfigError(problem, path=handle.path)
         self.handle = handle
@@ -274,7 +275,7 @@ class FeedbackLoop(Live[Law]):
 
     def bounds(self, settings: Law | None = None) -> tuple[float, float]:
         """Return the least and the greatest value that it may set, now or with other settings."""
-        return _reach(settings or self.policy, self.handle.spec)
+        return reach(settings or self.policy, self.handle.spec)
 
     def _rest(self, readings: Readings, value: Value, now: float) -> None:
         """Do nothing, as it is not enabled."""
@@ -324,28 +325,6 @@ def _number(said: float | None, who: str) -> float | None:
         msg = f"the {who} says {said}, which is no value"
         raise ValueError(msg)
     return said
-
-
-def _reach(settings: Law, spec: Spec) -> tuple[float, float]:
-    """Return the bounds of a loop, within those of its parameter."""
-    least = -math.inf if spec.low is None else spec.low
-    most = math.inf if spec.high is None else spec.high
-    low = least if settings.low is None else between(settings.low, least, most)
-    high = most if settings.high is None else between(settings.high, low, most)
-    if spec.type is int and math.isfinite(low) and math.isfinite(high):
-        low = math.ceil(low)
-        high = max(low, math.floor(high))
-    return low, high
-
-
-def _out_of_reach(settings: Law, spec: Spec) -> str:
-    """Say when a loop may set nothing that its parameter can be."""
-    low, high = settings.low, settings.high
-    if (low is not None and spec.high is not None and low > spec.high) or (
-        high is not None and spec.low is not None and high < spec.low
-    ):
-        return f"must be {spec.bounds()}, and the loop sets it to nothing of that"
-    return ""
 
 
 def _nobody() -> None:

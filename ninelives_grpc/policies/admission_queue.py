@@ -48,9 +48,11 @@ class AdmissionQueue(Policy):
 
     It knows how long a call takes, by those before, and how long it still may take, by its
     deadline. A call that would come too late is refused on arrival; one that has become too late
-    is thrown out, and never started. The oldest is served first, until somebody has been waiting
-    for the whole of a deadline and the line still grows. From then on, until it is empty, only so
-    many are let in as are served within a moment, and the newest is first, who has most time left.
+    is thrown out, and never started. With a place free and nobody waiting a call goes ahead, unless
+    others have just been refused, and it has less time than a call takes. Of those who wait the
+    oldest is served first, until somebody has been waiting for the whole of a deadline and the line
+    still grows. From then on, until it is empty, only so many are let in as are served within a
+    moment, and the newest is first, who has most time left.
 
     Classes of `x-ninelives-priority`, see `prioritize`, are served strictly one after the other:
     nobody of a class is served while one waits who matters more. Within a class everybody of
@@ -194,7 +196,7 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         law = self._law
         with self._lock:
             in_flight = law.in_flight + 1
-            if in_flight <= law.limit and not law.lines.size:
+            if in_flight <= law.limit and not law.lines.size and now >= law.pressed:
                 law.in_flight = in_flight
                 law.acquired += 1
                 admitted = True
@@ -233,15 +235,17 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         )
         self._free(outcome.duration if learned else None, now)
 
-    def enter(self) -> bool:
+    def enter(self, now: float) -> bool:
         """Give a place if one is free and nobody waits, for `finish` to take back.
 
-        It asks nothing of the call, and tells nobody: it says no where somebody listens.
+        It asks nothing of the call, and tells nobody: it says no where there is more to it.
         """
         law = self._law
         with self._lock:
             in_flight = law.in_flight + 1
-            if in_flight > law.limit or law.lines.size or self._emitter.routine:
+            if in_flight > law.limit or law.lines.size or now < law.pressed:
+                return False
+            if self._emitter.routine:
                 return False
             law.in_flight = in_flight
             law.acquired += 1

@@ -55,6 +55,7 @@ class Job(NamedTuple):
         caller: Number of its kind.
         answer: Takes the outcome; None only counts it.
         took: Seconds that it takes a worker, or 0 to draw.
+        begun: When its policies let it through.
     """
 
     came: float
@@ -65,6 +66,7 @@ class Job(NamedTuple):
     caller: int
     answer: Answer | None
     took: float
+    begun: float
 
 
 new: Callable[[type[Job], tuple[Any, ...]], Job] = tuple.__new__

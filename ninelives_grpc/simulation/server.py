@@ -114,15 +114,15 @@ class SimulatedServer:
         entrance = self._entrances[caller]
         gate = entrance.gate
         if gate is None and entrance.plan is None and not self.dead:
-            self._accept(new(Job, (now, deadline, UNSEEN, PERMIT, None, caller, answer, took)))
+            self._accept(new(Job, (now, deadline, UNSEEN, PERMIT, None, caller, answer, took, now)))
             return
         call = Call(entrance.method, now, deadline, pairs or entrance.pairs, None, None, peer)
         if self.dead:
-            job = new(Job, (now, deadline, call, PERMIT, None, caller, answer, took))
+            job = new(Job, (now, deadline, call, PERMIT, None, caller, answer, took, now))
             self._timeline.at(now + _UNREACHED, self._unreached, job)
         elif gate is not None:
             verdict = gate.admit(call, now, deadline)
-            job = new(Job, (now, deadline, call, verdict, None, caller, answer, took))
+            job = new(Job, (now, deadline, call, verdict, None, caller, answer, took, now))
             if verdict.admitted:
                 if self.busy < self.workers and not self.queue:
                     self._begin(job)
@@ -139,7 +139,7 @@ class SimulatedServer:
                 self._hold(job)
         elif entrance.plan is not None:
             execution = Execution(entrance.plan, call, deadline)
-            job = new(Job, (now, deadline, call, PERMIT, execution, caller, answer, took))
+            job = new(Job, (now, deadline, call, PERMIT, execution, caller, answer, took, now))
             self._go_on(job, execution.start(now))
 
     def fill(self) -> None:
@@ -203,7 +203,8 @@ class SimulatedServer:
             return
         if job.execution is not None and self._over_time(job, job.execution):
             return
-        outcome = Outcome(_SUCCESS, _OK, latency)
+        # Policies are told how long an attempt took, and not how long they let it wait.
+        outcome = Outcome(_SUCCESS, _OK, now - job.begun)
         entrance = self._entrances[caller]
         if entrance.gate is not None and entrance.stack is None:
             # As `_settle`, without a call of it.
@@ -223,7 +224,7 @@ class SimulatedServer:
     def _fail(self, job: Job) -> None:
         """End a call with an error."""
         now = self._timeline.time
-        outcome = Outcome(Kind.FAILURE, Code.UNAVAILABLE, now - job.came, ERROR)
+        outcome = Outcome(Kind.FAILURE, Code.UNAVAILABLE, now - job.begun, ERROR)
         self._settle(job, outcome, now)
         self._tell_failure(job, outcome)
 
@@ -253,7 +254,7 @@ class SimulatedServer:
         limit, now = execution.current().deadline, self._timeline.time
         if limit is None or now <= limit or limit == job.deadline:
             return False
-        outcome = Outcome(Kind.FAILURE, Code.DEADLINE_EXCEEDED, now - job.came, ERROR)
+        outcome = Outcome(Kind.FAILURE, Code.DEADLINE_EXCEEDED, now - job.begun, ERROR)
         self._settle(job, outcome, now)
         self._tell_late(job)
         return True
@@ -261,7 +262,7 @@ class SimulatedServer:
     def _give_up(self, job: Job) -> None:
         """Do not begin a call whose deadline is over."""
         now = self._timeline.time
-        self._settle(job, cancelled(now - job.came), now)
+        self._settle(job, cancelled(now - job.begun), now)
         self._tell_late(job)
 
     def _tell_late(self, job: Job) -> None:
@@ -337,17 +338,20 @@ class SimulatedServer:
         elif isinstance(verdict, Refusal):
             self._refuse(job, refused(verdict))
         else:
-            self._accept(new(Job, (*job[:3], verdict, *job[4:])))
+            self._accept(job._replace(permit=verdict, begun=now))
 
     def _go_on(self, job: Job, step: Step) -> None:
         """Do what the execution of a call says."""
         execution = job.execution
         assert execution is not None
         if step is ATTEMPT:
-            self._accept(job)
+            now = self._timeline.time
+            self._accept(job if job.begun == now else job._replace(begun=now))
         elif step is not FINISH:
             # A server's stack pauses for nothing but a gate.
-            self._hold(new(Job, (*job[:3], execution.current().wait, *job[4:])))
+            wait = execution.current().wait
+            assert wait is not None
+            self._hold(job._replace(permit=wait))
         elif execution.outcome.refusal is not None:
             self._refuse(job, execution.outcome)
         else:

@@ -87,6 +87,22 @@ def test_a_place_is_given_at_once_however_little_time_is_left():
     assert gate.admit(CALL, 0.0, 0.5) is PERMIT
 
 
+def test_a_call_with_less_time_than_a_call_takes_is_refused_while_others_are():
+    gate = busy(AdmissionQueue(1, over_after=5.0), takes=1.0)
+    assert isinstance(gate.admit(CALL, 0.0, 0.9), Refusal)
+    gate.settle(PERMIT, succeeded(1.0), 1.0)
+
+    hopeless = gate.admit(CALL, 1.0, 1.5)
+    entered = gate.enter(1.0)
+    has_time = gate.admit(CALL, 1.0, 3.0)
+
+    assert isinstance(hopeless, Refusal)
+    assert not entered
+    assert has_time is PERMIT
+    gate.settle(PERMIT, succeeded(1.0), 1.0)
+    assert gate.admit(CALL, 9.0, 9.5) is PERMIT
+
+
 def test_a_call_whose_latest_start_has_passed_is_thrown_out_and_never_started():
     gate = busy(AdmissionQueue(1, over_after=100.0), takes=0.5)
     ((first, early), (second, later)) = line_up(gate, CALL, CALL, deadline=2.0)
