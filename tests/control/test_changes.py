@@ -1,5 +1,6 @@
 """Changes that are safe: together or not at all, tried first, for a time, once, and taken back."""
 
+import contextlib
 import json
 import sqlite3
 import threading
@@ -12,7 +13,7 @@ from ninelives_control.changes import repeats
 from ninelives_control.changes.repeats import Repeats
 from ninelives_control.changes.store import ParameterStore
 from ninelives_control.errors import AuditError, Code, CommandError
-from ninelives_grpc import CircuitBreaker, Registry, Retry, Stack, Timeout
+from ninelives_grpc import CircuitBreaker, Registry, Retry, Stack, Timeout, config
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.testing import VirtualClock
 from tests.control import added
@@ -647,6 +648,24 @@ class TestKept:
         desk.ask("operator", "set_parameter", path=LIMIT, value=2, lease=60)
 
         assert kept(store_path) == {SECONDS: 3.0, ATTEMPTS: 5, MODE: "open"}
+
+    def test_loops_of_a_configuration_get_what_was_kept_of_them(self, desk, registry):
+        kept_values = {"later/size/increase": 7.0, "later/bulkhead/max_concurrent": 30}
+        desk.dispatcher.changes._store.keep(kept_values, forget=(), command="1")
+        size = {"law": "aimd", "parameter": "bulkhead/max_concurrent"}
+        later = {
+            "expression": "bulkhead",
+            "bulkhead": {"max_concurrent": 10},
+            "loops": {"size": size},
+        }
+
+        with contextlib.ExitStack() as ends:
+            ends.callback(registry.subscribe(desk.dispatcher.changes.take_in))
+            config.parse({"stacks": {"later": later}}, registry=registry)
+        registry.stop_loops()
+
+        assert registry.parameter("later/size/increase").get() == 7.0
+        assert registry.parameter("later/bulkhead/max_concurrent").get() == 30
 
     def test_what_is_declared_again_is_forgotten(self, desk, store_path):
         told = apply(desk, "operator", {SECONDS: 3, ATTEMPTS: 5})
