@@ -266,6 +266,19 @@ def test_a_full_queue_gives_the_place_of_who_has_more_waiting_to_one_who_has_les
     assert isinstance(gate.admit(call(tenant="noisy"), 0.0, None), Refusal)
 
 
+def test_whoever_has_most_waiting_now_gives_way_also_when_another_had_more():
+    policy = AdmissionQueue(1, max_queue=5, default_wait=60.0, fair_by="metadata:x-tenant")
+    gate = busy(policy, takes=0.01)
+    placed = line_up(gate, *(call(tenant=tenant) for tenant in "aaabb"))
+    for _, place in placed[:2]:
+        gate.abandon(place, 0.0)
+    line_up(gate, call(tenant="c"), call(tenant="d"))
+
+    line_up(gate, call(tenant="e"))
+
+    assert [place.ready for _, place in placed[2:]] == [False, False, True]
+
+
 def test_nobody_waits_where_nobody_may():
     gate = busy(AdmissionQueue(1, max_queue=0))
 
