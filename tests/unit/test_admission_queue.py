@@ -169,6 +169,31 @@ def test_a_line_that_grows_for_a_deadline_is_served_from_its_end_and_lets_few_in
     assert not young.ready
 
 
+def test_calls_that_bring_no_deadline_do_not_change_what_a_deadline_is():
+    gate = busy(AdmissionQueue(4, default_wait=60.0), takes=0.1)
+    line_up(gate, *[CALL] * 3, deadline=1.0)
+    line_up(gate, *[CALL] * 2)
+    line_up(gate, CALL, now=0.3)
+
+    assert [gate.state(now)["over"] for now in (0.79, 1.0)] == [False, True]
+
+
+def test_where_no_call_brings_a_deadline_it_is_the_wait_without_one():
+    gate = busy(AdmissionQueue(4, default_wait=2.0), takes=0.1)
+    line_up(gate, *[CALL] * 3)
+
+    assert [gate.state(now)["over"] for now in (1.9, 2.0)] == [False, True]
+
+
+def test_a_deadline_that_has_passed_long_ago_counts_as_none_left():
+    gate = busy(AdmissionQueue(1), takes=0.1)
+
+    assert isinstance(gate.admit(CALL, 0.0, -3600.0), Refusal)
+    line_up(gate, *[CALL] * 2, deadline=1.0)
+
+    assert gate.state(0.1)["over"] is False
+
+
 def test_after_a_burst_the_oldest_is_served_also_when_it_takes_longer_than_a_deadline():
     gate = busy(AdmissionQueue(1, over_after=0.5), takes=0.1)
     placed = line_up(gate, *[CALL] * 6, deadline=1.0)
