@@ -80,8 +80,9 @@ class Nq:
         told += self.advance(now)
         if self.in_flight < self.limit and not self.lines.size:
             if now < self.pressed and deadline is not None and deadline - now < self.service.mean:
-                # A server that does not keep up with reading gets calls when it is too late.
-                return None, self._refused("deadline", now)
+                # A server that does not keep up with reading gets calls when it is too late. This
+                # is no reason to go on so: an idle server would never find out that it is quick.
+                return None, "deadline"
             self.in_flight += 1
             self.acquired += 1
             return None, ""

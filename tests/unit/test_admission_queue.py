@@ -103,6 +103,22 @@ def test_a_call_with_less_time_than_a_call_takes_is_refused_while_others_are():
     assert gate.admit(CALL, 9.0, 9.5) is PERMIT
 
 
+def test_a_server_that_was_slow_once_finds_out_that_it_is_quick_however_many_calls_come():
+    gate = busy(AdmissionQueue(4, over_after=0.5), takes=5.0)
+    assert isinstance(gate.admit(CALL, 0.0, 1.0), Refusal)
+    for _ in range(4):
+        gate.settle(PERMIT, cancelled(), 0.0)
+
+    served = 0
+    for n in range(100):
+        verdict = gate.admit(CALL, n / 10, n / 10 + 1.0)
+        if verdict is PERMIT:
+            served += 1
+            gate.settle(PERMIT, succeeded(0.02), n / 10 + 0.02)
+
+    assert served == 95
+
+
 def test_a_call_whose_latest_start_has_passed_is_thrown_out_and_never_started():
     gate = busy(AdmissionQueue(1, over_after=100.0), takes=0.5)
     ((first, early), (second, later)) = line_up(gate, CALL, CALL, deadline=2.0)
