@@ -100,9 +100,10 @@ class Outcome:
     @property
     def overload(self) -> bool:
         """Whether the backend said that it has too much to do."""
-        return self.refusal is None and (
-            self.code is Code.RESOURCE_EXHAUSTED or self.pushback is not None
-        )
+        if self.pushback is None and self.code is not Code.RESOURCE_EXHAUSTED:
+            return False
+        # A stack further in may have refused: it says nothing of the backend.
+        return self.refusal is None and not isinstance(self.error, Refused)
 
     @property
     def failed(self) -> bool:

@@ -104,8 +104,9 @@ def test_it_never_sends_less_than_the_least_fraction():
         failed(LocalError("late", code=grpc.StatusCode.DEADLINE_EXCEEDED), 0.1),
         cancelled(0.1),
         refused(Refusal("bulkhead", "full", code=Code.RESOURCE_EXHAUSTED, retry_after=1.0)),
+        failed(Refused("full", code=Code.RESOURCE_EXHAUSTED, policy="bulkhead"), 0.0),
     ],
-    ids=["unavailable", "late", "cancelled", "refused further in"],
+    ids=["unavailable", "late", "cancelled", "refused further in", "refused by another stack"],
 )
 def test_what_the_backend_did_not_say_neither_lowers_nor_raises_it(outcome):
     fresh, lowered = alone(Throttle()), alone(Throttle())
