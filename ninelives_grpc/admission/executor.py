@@ -101,7 +101,10 @@ class AdmissionExecutor(ThreadPoolExecutor):
         if isinstance(verdict, Permit):
             return self._start(job)
         if isinstance(verdict, Refusal):
-            return self._refuse(job, verdict)
+            # Here where that is possible, as it is only a status to send: another thread would have
+            # to be woken up first, and wait for Python's lock among those that are at work.
+            ending = job.ending(verdict)
+            return self._refuse(job, verdict) if ending is None else _done(ending)
         assert isinstance(verdict, Place)
         return self._wait(job, verdict)
 
@@ -141,14 +144,14 @@ class AdmissionExecutor(ThreadPoolExecutor):
 
     def _refuse(self, job: Job, refusal: Refusal) -> Future[Any]:
         """Have a client told that its call is refused."""
-        ticket = job.ticket(refusal)
+        work = job.ending(refusal) or partial(job.run, job.ticket(refusal))
         try:
-            return self._refusing.submit(job.run, ticket)
+            return self._refusing.submit(work)
         except RuntimeError:
             # A call that came after the end has to be ended all the same, or its server never does.
             late: Future[Any] = Future()
-            work = partial(_do, late, partial(job.run, ticket))
-            threading.Thread(target=work, name=f"{self._prefix}-late", daemon=True).start()
+            own, name = partial(_do, late, work), f"{self._prefix}-late"
+            threading.Thread(target=own, name=name, daemon=True).start()
             return late
 
     def _wait(self, job: Job, place: Place) -> Future[Any]:
@@ -216,6 +219,13 @@ class AdmissionExecutor(ThreadPoolExecutor):
 
 def _finish(job: Job, ticket: Ticket, _: object) -> None:
     job.gate.finish(ticket, job.now())
+
+
+def _done(work: Callable[[], Any]) -> Future[Any]:
+    """Do some work, and return its result as a future that is done."""
+    future: Future[Any] = Future()
+    _do(future, work)
+    return future
 
 
 def _do(future: Future[Any], work: Callable[[], Any]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ninelives_grpc.admission.ticket import ARRIVAL, TICKET, Ticket
 from ninelives_grpc.call import Call
+from ninelives_grpc.outcome import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from ninelives_grpc.policies.admission_queue import AdmissionQueueGate
     from ninelives_grpc.policies.gate import Refusal
 
+_ARGUMENTS, _BEHAVIOUR = 7, 3
+"""gRPC has run: a function, of event, state, behaviour, what reads the request, and two codecs."""
 _NO_DEADLINE = 1e9
 """Seconds; gRPC gives a call without a deadline 9.2e18 seconds."""
 
@@ -34,7 +37,7 @@ class Job:
         future: What gRPC holds, when it waits.
     """
 
-    __slots__ = ("_args", "_fn", "_streams", "at", "call", "future", "gate", "now", "place")
+    __slots__ = ("_args", "_entrance", "_fn", "at", "call", "future", "gate", "now", "place")
     place: Place
     future: Future[Any]
 
@@ -47,7 +50,7 @@ class Job:
         self.at = clock.at
         self._fn = fn
         self._args = args
-        self._streams = entrance.streams
+        self._entrance = entrance
         event = args[1] if len(args) > 1 else None
         deadline = entrance.within(_deadline(event, now), now)
         peer = partial(_peer, event)
@@ -55,7 +58,28 @@ class Job:
 
     def ticket(self, refusal: Refusal | None = None) -> Ticket:
         """Return what shows that it was admitted, or why not."""
-        return Ticket(self.gate, streams=self._streams, refusal=refusal)
+        return Ticket(self.gate, streams=self._entrance.streams, refusal=refusal)
+
+    def ending(self, refusal: Refusal) -> Callable[[], Any] | None:
+        """Return what tells the client of a refusal, at once and without reading the request.
+
+        None if only the handler can tell: when the stack has an answer in place of a refusal, when
+        another interceptor has wrapped the handler, or when gRPC's work is not what it was.
+        """
+        ending, args = self._entrance.ending, self._args
+        if ending is None or len(args) != _ARGUMENTS or args[_BEHAVIOUR] is not ending.behaviour:
+            return None
+
+        def end(_: object, context: Any) -> NoReturn:
+            ending.refuse(refusal, context)
+
+        # In place of the handler, and of the function that reads the request.
+        work = (*args[:_BEHAVIOUR], end, tuple, *args[_BEHAVIOUR + 2 :])
+        return partial(self._end, refusal, work)
+
+    def _end(self, refusal: Refusal, work: tuple[Any, ...]) -> None:
+        self._entrance.stack.recorder.ended(self.call, refused(refusal), self.now())
+        self._fn(*work)
 
     def run(self, ticket: Ticket) -> Any:
         """Do the work, with the ticket where the stack of the handler finds it."""
