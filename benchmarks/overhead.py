@@ -37,7 +37,18 @@ from measure import (
 )
 from variants import Variant, aio_variants, sync_variants
 
-from ninelives_grpc import Bulkhead, Call, ConcurrencyLimit, Method, Registry, Stack
+from ninelives_grpc import (
+    AdmissionQueue,
+    Bulkhead,
+    Call,
+    ConcurrencyLimit,
+    EarlyDrop,
+    LoadShed,
+    Method,
+    Registry,
+    Stack,
+    Throttle,
+)
 from ninelives_grpc.outcome import succeeded
 
 
@@ -73,7 +84,16 @@ def measure_gates(rounds: int) -> None:
     costs: dict[str, list[float]] = {}
     stacks = [
         Stack("gates", policy, registry=Registry())
-        for policy in (Bulkhead(1000), ConcurrencyLimit(), ConcurrencyLimit(algorithm="aimd"))
+        for policy in (
+            Bulkhead(1000),
+            AdmissionQueue(1000),
+            ConcurrencyLimit(),
+            ConcurrencyLimit(algorithm="aimd"),
+            Throttle(),
+            Throttle(algorithm="sre"),
+            EarlyDrop(gauge=float),
+            LoadShed(memory_limit=1 << 50),
+        )
     ]
     for second in range(rounds):
         for stack in stacks:

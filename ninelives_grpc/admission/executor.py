@@ -17,7 +17,7 @@ from ninelives_grpc.policies.gate import Permit, Refusal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ninelives_grpc.admission.ticket import Ticket
+    from ninelives_grpc.admission.ticket import Entrance
     from ninelives_grpc.policies.admission_queue import AdmissionQueueGate
 
 
@@ -88,23 +88,25 @@ class AdmissionExecutor(ThreadPoolExecutor):
         arrival = None if kwargs else arrival_of(fn)
         if arrival is None:
             return self._others.submit(fn, *args, **kwargs)
-        entrance = arrival[0]
-        gate, now = entrance.gate, entrance.stack.clock.now()
-        if gate not in self._gates:
+        job = Job(arrival, fn, args)
+        gate = job.gate
+        if gate not in self._gates and not self._closed:
             self._gates.add(gate)
             gate.add_workers(self._number)
-        job = Job(arrival, fn, args, now)
+        if gate.enter(job.now()):
+            return self._start(job)
         try:
-            verdict = gate.admit(job.call, now, job.call.deadline)
+            call = job.call
+            verdict = gate.admit(call, call.started, call.deadline)
         except Exception:  # noqa: BLE001 - of `fair_by`, which raises it to the handler again
             return self._others.submit(fn, *args)
         if isinstance(verdict, Permit):
             return self._start(job)
         if isinstance(verdict, Refusal):
+            work = job.refuse(verdict)
             # Here where that is possible, as it is only a status to send: another thread would have
             # to be woken up first, and wait for Python's lock among those that are at work.
-            ending = job.ending(verdict)
-            return self._refuse(job, verdict) if ending is None else _done(ending)
+            return self._refuse(work) if work == job.run else _done(work)
         assert isinstance(verdict, Place)
         return self._wait(job, verdict)
 
@@ -132,26 +134,27 @@ class AdmissionExecutor(ThreadPoolExecutor):
 
     def _start(self, job: Job) -> Future[Any]:
         """Give a call that has a place to a worker."""
-        ticket = job.ticket()
         try:
-            future = super().submit(job.run, ticket)
+            future = super().submit(job.run)
         except RuntimeError:
-            job.gate.finish(ticket, job.now())
-            return self._refuse(job, job.gate.shut(job.call, job.now()))
-        # Also when it is cancelled, and never runs.
-        future.add_done_callback(partial(_finish, job, ticket))
+            job.finished(None)
+            return self._refuse(job.refuse(job.gate.shut(job.call, job.now())))
+        future.add_done_callback(job.finished)
         return future
 
-    def _refuse(self, job: Job, refusal: Refusal) -> Future[Any]:
+    def _refuse(self, work: Callable[[], Any]) -> Future[Any]:
         """Have a client told that its call is refused."""
-        work = job.ending(refusal) or partial(job.run, job.ticket(refusal))
         try:
             return self._refusing.submit(work)
         except RuntimeError:
             # A call that came after the end has to be ended all the same, or its server never does.
             late: Future[Any] = Future()
-            own, name = partial(_do, late, work), f"{self._prefix}-late"
-            threading.Thread(target=own, name=name, daemon=True).start()
+            own = partial(_do, late, work)
+            try:
+                threading.Thread(target=own, name=f"{self._prefix}-late", daemon=True).start()
+            except RuntimeError as error:
+                # The interpreter ends, and nobody is told anything any more.
+                late.set_exception(error)
             return late
 
     def _wait(self, job: Job, place: Place) -> Future[Any]:
@@ -164,7 +167,7 @@ class AdmissionExecutor(ThreadPoolExecutor):
         if place.ready or self._closed:
             self._woken(job)
         else:
-            self._watch(job, place.until)
+            self._watch(job.entrance, place.until)
         future.add_done_callback(partial(self._cancelled, job))
         return future
 
@@ -175,50 +178,50 @@ class AdmissionExecutor(ThreadPoolExecutor):
         except KeyError:
             return
         gate, now = job.gate, job.now()
-        if not job.future.set_running_or_notify_cancel():
-            gate.abandon(job.place, now)
+        future, place = job.future, job.place
+        # They refer to it, and gRPC wants what it has handed over to be gone when it is done.
+        del job.future, job.place
+        place.wake = None
+        if not future.set_running_or_notify_cancel():
+            gate.abandon(place, now)
             return
-        verdict = gate.claim(job.place, job.call, now)
+        verdict = gate.claim(place, job.call, now)
         if isinstance(verdict, Permit):
             done = self._start(job)
         elif isinstance(verdict, Refusal):
-            done = self._refuse(job, verdict)
+            done = self._refuse(job.refuse(verdict))
         else:
             gate.abandon(verdict, now)
-            done = self._refuse(job, gate.shut(job.call, now))
-        done.add_done_callback(partial(_pass_on, job.future))
+            done = self._refuse(job.refuse(gate.shut(job.call, now)))
+        done.add_done_callback(partial(_pass_on, future))
 
     def _cancelled(self, job: Job, future: Future[Any]) -> None:
         """Have a call whose future is cancelled wait no more."""
         if future.cancelled():
             self._woken(job)
 
-    def _watch(self, job: Job, until: float) -> None:
+    def _watch(self, entrance: Entrance, until: float) -> None:
         """Throw out who is late also while no call comes and none ends."""
-        known = self._timers.get(job.gate)
+        known = self._timers.get(entrance.gate)
         if known is not None and known[0] <= until:
             return
         with self._timing:
-            known = self._timers.get(job.gate)
+            known = self._timers.get(entrance.gate)
             if self._closed or (known is not None and known[0] <= until):
                 return
             if known is not None:
                 known[1]()
-            timer = job.at(until, partial(self._throw_out, job, until))
-            self._timers[job.gate] = (until, timer)
+            timer = entrance.at(until, partial(self._throw_out, entrance, until))
+            self._timers[entrance.gate] = (until, timer)
 
-    def _throw_out(self, job: Job, at: float) -> None:
+    def _throw_out(self, entrance: Entrance, at: float) -> None:
         # First, as a call may line up meanwhile that needs a watch.
         with self._timing:
-            if self._timers.get(job.gate, (None,))[0] == at:
-                del self._timers[job.gate]
-        until = job.gate.throw_out(job.now())
+            if self._timers.get(entrance.gate, (None,))[0] == at:
+                del self._timers[entrance.gate]
+        until = entrance.gate.throw_out(entrance.now())
         if until is not None:
-            self._watch(job, until)
-
-
-def _finish(job: Job, ticket: Ticket, _: object) -> None:
-    job.gate.finish(ticket, job.now())
+            self._watch(entrance, until)
 
 
 def _done(work: Callable[[], Any]) -> Future[Any]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from ninelives_grpc.admission.lines import Place
-    from ninelives_grpc.admission.ticket import Arrival
+    from ninelives_grpc.admission.ticket import Arrival, Ending
     from ninelives_grpc.policies.admission_queue import AdmissionQueueGate
     from ninelives_grpc.policies.gate import Refusal
 
@@ -29,61 +29,77 @@ class Job:
     """What gRPC wants to have run, and the call that it is for.
 
     Attributes:
-        call: The call, as far as it is known on arrival.
+        entrance: Where it enters the queue.
         gate: The queue.
         now: Tells the time.
-        at: Calls a function at a time.
         place: Where it waits, once it does.
         future: What gRPC holds, when it waits.
+        refusal: Why the call is refused, or None.
     """
 
-    __slots__ = ("_args", "_entrance", "_fn", "at", "call", "future", "gate", "now", "place")
+    __slots__ = (
+        "_args",
+        "_call",
+        "_fn",
+        "_metadata",
+        "_seconds",
+        "entrance",
+        "future",
+        "gate",
+        "now",
+        "place",
+        "refusal",
+    )
     place: Place
     future: Future[Any]
 
-    def __init__(self, arrival: Arrival, fn: Callable[..., Any], args: Any, now: float) -> None:
-        """Take apart what gRPC hands over: function, event, state, and what the function needs."""
-        entrance, metadata = arrival
-        clock = entrance.stack.clock
+    def __init__(self, arrival: Arrival, fn: Callable[..., Any], args: Any) -> None:
+        """Note what gRPC hands over: a function, the event, the state, and what else it needs."""
+        self.entrance, self._metadata = entrance, _ = arrival
         self.gate: AdmissionQueueGate = entrance.gate
-        self.now = clock.now
-        self.at = clock.at
+        self.now = entrance.now
+        self.refusal: Refusal | None = None
         self._fn = fn
         self._args = args
-        self._entrance = entrance
-        event = args[1] if len(args) > 1 else None
-        deadline = entrance.within(_deadline(event, now), now)
-        peer = partial(_peer, event)
-        self.call = Call(entrance.method, now, deadline, metadata, None, None, peer)
+        self._call: Call | None = None
+        self._seconds: float | None = None
 
-    def ticket(self, refusal: Refusal | None = None) -> Ticket:
-        """Return what shows that it was admitted, or why not."""
-        return Ticket(self.gate, streams=self._entrance.streams, refusal=refusal)
+    @property
+    def call(self) -> Call:
+        """The call, as far as it is known on arrival; made only for who asks."""
+        if self._call is None:
+            entrance, now = self.entrance, self.now()
+            event = self._args[1] if len(self._args) > 1 else None
+            deadline = entrance.within(_deadline(event, now), now)
+            peer = partial(_peer, event)
+            self._call = Call(entrance.method, now, deadline, self._metadata, None, None, peer)
+        return self._call
 
-    def ending(self, refusal: Refusal) -> Callable[[], Any] | None:
-        """Return what tells the client of a refusal, at once and without reading the request.
+    def refuse(self, refusal: Refusal) -> Callable[[], Any]:
+        """Return what tells the client of a refusal: at once, and without reading the request.
 
-        None if only the handler can tell: when the stack has an answer in place of a refusal, when
-        another interceptor has wrapped the handler, or when gRPC's work is not what it was.
+        Only the handler can tell when the stack has an answer in place of a refusal, when another
+        interceptor has wrapped the handler, or when gRPC's work is not what it was.
         """
-        ending, args = self._entrance.ending, self._args
+        self.refusal = refusal
+        ending, args = self.entrance.ending, self._args
         if ending is None or len(args) != _ARGUMENTS or args[_BEHAVIOUR] is not ending.behaviour:
-            return None
+            return self.run
+        return partial(self._end, refusal, ending)
 
+    def _end(self, refusal: Refusal, ending: Ending) -> None:
         def end(_: object, context: Any) -> NoReturn:
             ending.refuse(refusal, context)
 
+        self.entrance.recorder.ended(self.call, refused(refusal), self.now())
+        args = self._args
         # In place of the handler, and of the function that reads the request.
-        work = (*args[:_BEHAVIOUR], end, tuple, *args[_BEHAVIOUR + 2 :])
-        return partial(self._end, refusal, work)
+        self._fn(*args[:_BEHAVIOUR], end, tuple, *args[_BEHAVIOUR + 2 :])
 
-    def _end(self, refusal: Refusal, work: tuple[Any, ...]) -> None:
-        self._entrance.stack.recorder.ended(self.call, refused(refusal), self.now())
-        self._fn(*work)
-
-    def run(self, ticket: Ticket) -> Any:
-        """Do the work, with the ticket where the stack of the handler finds it."""
+    def run(self) -> Any:
+        """Do the work, with a ticket where the stack of the handler finds it."""
         fn = self._fn
+        ticket = Ticket(self.gate, streams=self.entrance.streams, refusal=self.refusal)
         fn(TICKET.set, ticket)
         # What the handler hands to the executor in its context is no call that arrives.
         fn(ARRIVAL.set, None)
@@ -92,6 +108,11 @@ class Job:
             return fn(*self._args)
         finally:
             ticket.worked(self.now() - began)
+            self._seconds = ticket.seconds
+
+    def finished(self, _: object) -> None:
+        """Give the place back, of a call that has one: also if it was cancelled, and never ran."""
+        self.gate.finish(self._seconds, self.now())
 
 
 def _deadline(event: Any, now: float) -> float | None:

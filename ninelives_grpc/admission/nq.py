@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ninelives_grpc.admission.lines import Lines, Place
+from ninelives_grpc.admission.lines import Line, Lines, Place
 from ninelives_grpc.admission.service_time import ServiceTime
 
 if TYPE_CHECKING:
@@ -24,10 +24,20 @@ class Nq:
         in_flight: How many are taken.
         acquired: How many were given so far.
         lines: Those who wait.
+        pressed: Until when more is asked of a call that finds a free place, as others were refused.
         service: What calls take.
     """
 
-    __slots__ = ("_given", "_settings", "acquired", "in_flight", "limit", "lines", "service")
+    __slots__ = (
+        "_given",
+        "_settings",
+        "acquired",
+        "in_flight",
+        "limit",
+        "lines",
+        "pressed",
+        "service",
+    )
 
     def __init__(self, settings: Callable[[], AdmissionQueue], limit: int) -> None:
         """Start with every place free; `settings` returns the values that hold now."""
@@ -36,6 +46,7 @@ class Nq:
         self.limit = limit
         self.in_flight = 0
         self.acquired = 0
+        self.pressed = float("-inf")
         self.lines = Lines()
         self.service = ServiceTime()
 
@@ -48,6 +59,11 @@ class Nq:
         """Tell whether a line is served from its end."""
         when = self._over_when()
         return any(line.over(now, *when) for line in self.lines)
+
+    def hopeless(self, rank: int, key: str, now: float) -> bool:
+        """Tell whether a call has no chance, whatever its deadline: its line is over and full."""
+        line = self.lines.line(rank, key, now)
+        return line.over(now, *self._over_when()) and self._wait_in(line) > self._moment()
 
     def line_up(
         self, rank: int, key: str, now: float, deadline: float | None, told: list[Place]
@@ -63,16 +79,19 @@ class Nq:
         """
         told += self.advance(now)
         if self.in_flight < self.limit and not self.lines.size:
+            if now < self.pressed and deadline is not None and deadline - now < self.service.mean:
+                # A server that does not keep up with reading gets calls when it is too late.
+                return None, self._refused("deadline", now)
             self.in_flight += 1
             self.acquired += 1
             return None, ""
         place = self._place(rank, key, now, deadline)
         if place is None:
-            return None, "deadline"
+            return None, self._refused("deadline", now)
         if self.lines.size >= self._settings().max_queue:
             loser = self.lines.give_way(place.line)
             if loser is None:
-                return None, "queue_full"
+                return None, self._refused("queue_full", now)
             loser.ready, loser.reason = True, "displaced"
             told.append(loser)
         self.lines.add(place)
@@ -98,7 +117,7 @@ class Nq:
         """Throw out who is late, and give free places to those who are next."""
         lines, told = self.lines, []
         for place in lines.late(now):
-            place.ready, place.reason = True, "late"
+            place.ready, place.reason = True, self._refused("late", now)
             told.append(place)
         while lines.size and self.in_flight < self.limit:
             place = lines.next(now, *self._over_when())
@@ -107,6 +126,11 @@ class Nq:
             self.acquired += 1
             told.append(place)
         return told
+
+    def _refused(self, reason: str, now: float) -> str:
+        """Note that somebody is refused, and return why."""
+        self.pressed = now + self._over_when()[0]
+        return reason
 
     def _over_when(self) -> tuple[float, float]:
         """Return for how long a line that is over has not been empty, and its oldest has waited."""
@@ -118,10 +142,22 @@ class Nq:
         """Return a place for a call that can be in time."""
         settings, mean = self._settings(), self.service.mean
         need = mean + settings.deviations * self.service.deviation
-        latest = now + settings.default_wait if deadline is None else deadline - need
-        self._given.add(latest + need - now, settings.weight)
+        given = settings.default_wait + need if deadline is None else deadline - now
+        self._given.add(given, settings.weight)
+        if deadline is not None:
+            need += settings.margin * given
+        latest = now + given - need
         line = self.lines.line(rank, key, now)
         if line.over(now, *self._over_when()):
-            latest = min(latest, now + max(settings.over_wait, settings.over_share * mean))
-        begins = now + self.lines.ahead_of(line) * mean / self.limit
+            latest = min(latest, now + self._moment())
+        begins = now + self._wait_in(line)
         return Place(now, latest, line) if begins <= latest and now < latest else None
+
+    def _wait_in(self, line: Line) -> float:
+        """Return for how long whoever lines up waits, if those before take what others took."""
+        return self.lines.ahead_of(line) * self.service.mean / self.limit
+
+    def _moment(self) -> float:
+        """Return for how long somebody may wait in a line that is over."""
+        settings = self._settings()
+        return max(settings.over_wait, settings.over_share * self.service.mean)

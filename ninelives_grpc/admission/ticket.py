@@ -45,14 +45,16 @@ class Entrance:
 
     Attributes:
         gate: The queue.
-        stack: The stack it is in.
         method: The method.
         streams: Whether it is answered by a stream.
+        now: Tells the time.
+        at: Calls a function at a time.
         ending: How a call is ended before its handler runs, or None if only the handler can: when
             the stack has something to fall back to.
+        recorder: Counts the calls of the stack.
     """
 
-    __slots__ = ("_timeouts", "ending", "gate", "method", "stack", "streams")
+    __slots__ = ("_timeouts", "at", "ending", "gate", "method", "now", "recorder", "streams")
 
     def __init__(
         self,
@@ -66,10 +68,12 @@ class Entrance:
     ) -> None:
         """Tell a queue that threads may wait in it; `outside` are the policies before it."""
         self.gate: AdmissionQueueGate = gate
-        self.stack = stack
         self.method = method
         self.streams = streams
+        self.now = stack.clock.now
+        self.at = stack.clock.at
         self.ending = ending if gate in stack.plan.gates else None
+        self.recorder = stack.recorder
         self._timeouts: list[Any] = [each for each in outside if each.role is Role.TIMEOUT]
         gate.in_threads = True
 

@@ -44,8 +44,9 @@ from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.registry import Registry, default_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from ninelives_grpc.laws.metrics import Gauge
     from ninelives_grpc.routes import Routes
     from ninelives_grpc.stacks.algebra import Expression
 
@@ -56,7 +57,7 @@ def load(
     path: str | Path,
     *,
     policies: Mapping[str, Expression] | None = None,
-    gauges: Mapping[str, Callable[[], float]] | None = None,
+    gauges: Mapping[str, Gauge] | None = None,
     registry: Registry | None = None,
 ) -> Routes:
     """Build the stacks of a file and return the routes to them.
@@ -68,7 +69,8 @@ def load(
         path: A `.toml` or `.json` file.
         policies: Policies by name for expressions to use, such as a `Respond` or a `Target`, which
             no file can hold.
-        gauges: Functions by name for loops to read, `gauge = "memory"`.
+        gauges: Functions by name for loops to read, besides `memory`, `cpu`, `memory_stall` and
+            `cpu_stall`.
         registry: Where the stacks go; by default `default_registry`.
 
     Raises:
@@ -87,7 +89,7 @@ def parse(
     *,
     where: str = "config",
     policies: Mapping[str, Expression] | None = None,
-    gauges: Mapping[str, Callable[[], float]] | None = None,
+    gauges: Mapping[str, Gauge] | None = None,
     registry: Registry | None = None,
 ) -> Routes:
     """Build stacks from data in the form of the file, as `load`; the environment has no say."""

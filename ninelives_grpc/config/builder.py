@@ -12,6 +12,7 @@ from ninelives_grpc.clock import MONOTONIC, Clock
 from ninelives_grpc.config.problems import Problems
 from ninelives_grpc.config.values import (
     BUDGETS,
+    GAUGES,
     KINDS,
     LAWS,
     codes,
@@ -37,8 +38,9 @@ from ninelives_grpc.routes import Routes
 from ninelives_grpc.stacks.stack import Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
+    from ninelives_grpc.laws.metrics import Gauge
     from ninelives_grpc.policies.policy import Policy
     from ninelives_grpc.stacks.algebra import Expression
 
@@ -65,7 +67,7 @@ class Builder:
         data: object,
         where: str,
         policies: Mapping[str, Expression],
-        gauges: Mapping[str, Callable[[], float]] | None = None,
+        gauges: Mapping[str, Gauge] | None = None,
         *,
         clock: Clock = MONOTONIC,
     ) -> None:
@@ -123,19 +125,29 @@ class Builder:
             if needed not in values:
                 raise ConfigError(f"needs {needed}", path=path)
         kind = find("law", values.pop("law"), LAWS, f"{path}.law")
-        handle = find("parameter", values.pop("parameter"), stack.parameters, f"{path}.parameter")
-        gauge = None
-        if "gauge" in values:
-            gauge = find("gauge", values.pop("gauge"), self._gauges, f"{path}.gauge")
+        parameter, gauge = values.pop("parameter"), values.pop("gauge", None)
+        handle = read = None
+        with self.problems.noted():
+            handle = find("parameter", parameter, stack.parameters, f"{path}.parameter")
+        if gauge is not None:
+            with self.problems.noted():
+                read = self._gauge(gauge, f"{path}.gauge")
         self._only(values, settings_of(kind).keys() - {"name"}, path)
         law = self._made(kind, values | {"name": name}, path)
-        if law is None:
+        if law is None or handle is None or (read is None and gauge is not None):
             return
         try:
-            loop = FeedbackLoop(law, handle, gauge=gauge)
+            loop = FeedbackLoop(law, handle, gauge=read)
             self.loops.append(self._registry.add_loop(loop, start=False))
         except ConfigError as error:
             raise ConfigError(error.message, path=path) from None
+
+    def _gauge(self, name: object, path: str) -> Gauge:
+        """Return what the program gives by that name, or a sensor."""
+        if isinstance(name, str) and name in self._gauges:
+            return self._gauges[name]
+        known = {**GAUGES, **dict.fromkeys(self._gauges, GAUGES["memory"])}
+        return find("gauge", name, known, path)().read
 
     def hand_over(self, registry: Registry) -> None:
         """Put the stacks into a registry, and have their loops asked."""

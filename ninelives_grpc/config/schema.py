@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from ninelives_grpc.config.values import BUDGETS, KINDS, LAWS
+from ninelives_grpc.config.values import BUDGETS, GAUGES, KINDS, LAWS
 from ninelives_grpc.parameters import settings, specs
 from ninelives_grpc.policies.budget import Budget
 from ninelives_grpc.presets import PRESETS
@@ -170,7 +170,10 @@ def _law(name: str, kind: type[Law]) -> Schema:
             "type": "string",
             "pattern": "^[^/]+/[^/]+$",
         },
-        "gauge": {"description": "What the program reads for it, by name.", "type": "string"},
+        "gauge": {
+            "description": f"What it reads: {', '.join(GAUGES)}, or what the program gives.",
+            "type": "string",
+        },
         **made["properties"],
     }
     made["required"] = ["law", "parameter", *made.get("required", [])]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from ninelives_grpc import laws
+from ninelives_grpc import laws, pressure
 from ninelives_grpc.errors import ConfigError, UnknownNameError
 from ninelives_grpc.parameters import settings, specs
 from ninelives_grpc.policies.admission_queue import AdmissionQueue
@@ -31,7 +32,7 @@ from ninelives_grpc.policies.throttle import Throttle
 from ninelives_grpc.policies.timeout import Timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ninelives_grpc.policies.policy import Policy
 
@@ -75,6 +76,13 @@ LAWS: Mapping[str, type[laws.Law]] = {
         laws.RetryBudgetLaw,
     )
 }
+GAUGES: Mapping[str, Callable[[], pressure.Sensor]] = {
+    "cpu": pressure.Cpu,
+    "memory": pressure.Memory,
+    "memory_stall": functools.partial(pressure.Stall, "memory"),
+    "cpu_stall": functools.partial(pressure.Stall, "cpu"),
+}
+"""Sensors that loops can read without the program's help."""
 
 
 def kind_of(name: str) -> type[Policy] | None:

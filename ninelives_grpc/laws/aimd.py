@@ -9,15 +9,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ninelives_grpc.laws.law import RunningLaw, SizeLaw
+from ninelives_grpc.laws.response import Response
 from ninelives_grpc.parameters import parameter, policy
 
 if TYPE_CHECKING:
     from ninelives_grpc.laws.metrics import Metrics
+    from ninelives_grpc.parameters import Value
 
 
 @policy
 class AimdLaw(SizeLaw):
     """Raise a limit step by step while it is used, and cut it when calls fail or take too long.
+
+    Cuts for latency end where calls do not become quicker by them.
 
     Args:
         increase: What is added when all is well.
@@ -43,7 +47,11 @@ class AimdLaw(SizeLaw):
 
 
 class RunningAimd(RunningLaw[AimdLaw]):
-    """Keeps nothing: each reading is judged by itself."""
+    """Keeps whether cuts make calls quicker."""
+
+    def __init__(self, settings: AimdLaw) -> None:
+        super().__init__(settings)
+        self._response = Response()
 
     def calculate(self, metrics: Metrics, current: float) -> float | None:
         """Cut, raise or leave it."""
@@ -53,8 +61,16 @@ class RunningAimd(RunningLaw[AimdLaw]):
             return current * settings.backoff
         if settings.latency is not None and p99 is not None and p99 > settings.latency:
             self.reason = f"p99 is {p99:.3g} s, more than {settings.latency:.3g} s"
-            return current * settings.backoff
+            return self._response.cut(current, metrics.p50 or p99, current * settings.backoff)
         if not settings.is_used(metrics):
             return None
         self.reason = "all is well, and what there is is used"
         return current + settings.increase
+
+    def forget(self) -> None:
+        """Forget what cuts did."""
+        self._response.forget()
+
+    def state(self) -> dict[str, Value]:
+        """Return whether cuts were of no use."""
+        return {"cuts_are_useless": self._response.useless}

@@ -10,15 +10,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ninelives_grpc.laws.law import RunningLaw, SizeLaw, between
+from ninelives_grpc.laws.response import Response
 from ninelives_grpc.parameters import parameter, policy
 
 if TYPE_CHECKING:
     from ninelives_grpc.laws.metrics import Metrics
+    from ninelives_grpc.parameters import Value
 
 
 @policy
 class BulkheadSizeLaw(SizeLaw):
     """Shrink a bulkhead while p99 is above the target, and grow it while it is below and used.
+
+    It does not shrink further where calls do not become quicker by it.
 
     Args:
         target: Seconds of p99 that are wanted.
@@ -50,7 +54,11 @@ class BulkheadSizeLaw(SizeLaw):
 
 
 class RunningBulkheadSize(RunningLaw[BulkheadSizeLaw]):
-    """Keeps nothing: what is smoothed is the size itself."""
+    """Keeps whether cuts make calls quicker; what is smoothed is the size itself."""
+
+    def __init__(self, settings: BulkheadSizeLaw) -> None:
+        super().__init__(settings)
+        self._response = Response()
 
     def calculate(self, metrics: Metrics, current: float) -> float | None:
         """Go some of the way to the size at which p99 would be as wanted."""
@@ -61,4 +69,15 @@ class RunningBulkheadSize(RunningLaw[BulkheadSizeLaw]):
         if ratio > 1.0 and not settings.is_used(metrics):
             return None
         self.reason = f"p99 is {p99:.3g} s, and {settings.target:.3g} s is wanted"
-        return current * (1.0 + settings.smoothing * (ratio - 1.0))
+        wanted = current * (1.0 + settings.smoothing * (ratio - 1.0))
+        if ratio < 1.0:
+            return self._response.cut(current, metrics.p50 or p99, wanted)
+        return wanted
+
+    def forget(self) -> None:
+        """Forget what cuts did."""
+        self._response.forget()
+
+    def state(self) -> dict[str, Value]:
+        """Return whether cuts were of no use."""
+        return {"cuts_are_useless": self._response.useless}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ninelives_grpc.errors import ConfigError, RevisionError
 from ninelives_grpc.laws import news
 from ninelives_grpc.laws.law import HORIZONS, CustomLaw, Law, RunningLaw, between
+from ninelives_grpc.laws.reach import out_of_reach, reach
 from ninelives_grpc.laws.readings import Readings
 from ninelives_grpc.policies.policy import Live, Role
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ninelives_grpc.laws.law import ControlLaw
-    from ninelives_grpc.laws.metrics import Metrics
-    from ninelives_grpc.parameters import Adaptive, Change, Spec, Value
+    from ninelives_grpc.laws.metrics import Gauge, Metrics
+    from ninelives_grpc.parameters import Adaptive, Change, Value
     from ninelives_grpc.stacks.stack import Stack
 
 _LOGGER = logging.getLogger("ninelives_grpc")
@@ -48,7 +49,8 @@ class FeedbackLoop(Live[Law]):
         cooldown: Seconds after a change in which it only looks; by default the law's.
         bounds: Least and greatest value that it may set; by default the law's.
         name: Its address within the stack; by default that of the law.
-        gauge: What else is read at each look, for laws that go by it. It must not block.
+        gauge: A function that is called at each look, for laws that go by what it returns, such as
+            `pressure.Memory().read`; None is "not known". It must not block.
         source: The stack whose calls it goes by; by default that of the parameter, which knows
             nothing of calls that come to it through a stack around it.
 
@@ -77,7 +79,7 @@ class FeedbackLoop(Live[Law]):
         cooldown: float | None = None,
         bounds: tuple[float | None, float | None] | None = None,
         name: str = "",
-        gauge: Callable[[], float] | None = None,
+        gauge: Gauge | None = None,
         source: Stack | None = None,
     ) -> None:
         """Begin when a registry takes it in."""
@@ -93,7 +95,7 @@ class FeedbackLoop(Live[Law]):
             msg = f"{type(settings).__name__} goes by a gauge: give it one, gauge=function"
             raise ConfigError(msg, path="FeedbackLoop.gauge")
         super().__init__(settings, handle.live.beside(name or settings.name))
-        problem = _out_of_reach(settings, handle.spec)
+        problem = out_of_reach(settings, handle.spec)
         if problem:
             raise ConfigError(problem, path=handle.path)
         self.handle = handle
@@ -266,11 +268,11 @@ class FeedbackLoop(Live[Law]):
 
     def bounds(self, settings: Law | None = None) -> tuple[float, float]:
         """Return the least and the greatest value that it may set, now or with other settings."""
-        return _reach(settings or self.policy, self.handle.spec)
+        return reach(settings or self.policy, self.handle.spec)
 
     def _rest(self, readings: Readings, value: Value, now: float) -> None:
         """Do nothing, as it is not enabled."""
-        readings.restart(now)
+        readings.skip(now)
         self._applied, self._exact = value, float(value or 0.0)
         self._resting = True
         self.paused = ""
@@ -308,28 +310,6 @@ class FeedbackLoop(Live[Law]):
         """Return what it moves, what it goes by, and what the law has learned."""
         state = news.state_of(self, self._metrics, now)
         return state | self.running.state() if isinstance(self.running, RunningLaw) else state
-
-
-def _reach(settings: Law, spec: Spec) -> tuple[float, float]:
-    """Return the bounds of a loop, within those of its parameter."""
-    least = -math.inf if spec.low is None else spec.low
-    most = math.inf if spec.high is None else spec.high
-    low = least if settings.low is None else between(settings.low, least, most)
-    high = most if settings.high is None else between(settings.high, low, most)
-    if spec.type is int and math.isfinite(low) and math.isfinite(high):
-        low = math.ceil(low)
-        high = max(low, math.floor(high))
-    return low, high
-
-
-def _out_of_reach(settings: Law, spec: Spec) -> str:
-    """Say when a loop may set nothing that its parameter can be."""
-    low, high = settings.low, settings.high
-    if (low is not None and spec.high is not None and low > spec.high) or (
-        high is not None and spec.low is not None and high < spec.low
-    ):
-        return f"must be {spec.bounds()}, and the loop sets it to nothing of that"
-    return ""
 
 
 def _nobody() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ninelives_grpc.observer.traffic import Traffic
+
+Gauge = Callable[[], float | None]
+"""What a loop reads besides the calls of its stack; None when it is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,8 @@ class Measure(StrEnum):
 class PidLaw(SizeLaw):
     """Hold a measure at its setpoint; gains are for an error as large as the setpoint.
 
+    It does all it can for that: where no value reaches the setpoint, it ends at `low` or `high`.
+
     Args:
         setpoint: Where the measure is to be.
         measure: What is held: `p50`, `p99` (default), `mean`, `error_rate`, `calls_per_second`,

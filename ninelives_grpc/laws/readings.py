@@ -14,8 +14,7 @@ from ninelives_grpc.policies.concurrency_limit import ConcurrencyLimitGate
 from ninelives_grpc.policies.rate_limit import RateLimitGate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from ninelives_grpc.laws.metrics import Gauge
     from ninelives_grpc.policies.policy import Live
     from ninelives_grpc.stacks.stack import Stack
 
@@ -30,9 +29,7 @@ class Readings:
         now: The time.
     """
 
-    def __init__(
-        self, stack: Stack, target: Live[Any], gauge: Callable[[], float] | None, now: float
-    ) -> None:
+    def __init__(self, stack: Stack, target: Live[Any], gauge: Gauge | None, now: float) -> None:
         self._stack = stack
         self._target = target
         self._gauge = gauge
@@ -43,7 +40,8 @@ class Readings:
             for live in ([target] if isinstance(target, CircuitBreakerGate) else _lives(stack))
             if isinstance(live, CircuitBreakerGate)
         ]
-        self._mark()
+        self._refused = self._refused_by_now = self._refusals()
+        self._recovered = self._recovered_by_now = self._recoveries()
 
     @property
     def since(self) -> float:
@@ -60,7 +58,9 @@ class Readings:
         recorder = self._stack.recorder
         traffic, mean = recorder.read(self._reader, now)
         seconds = max(now - self.since, 1e-9)
-        refused = self._refusals() - self._refused
+        self._refused_by_now = self._refusals()
+        self._recovered_by_now = self._recoveries()
+        refused = self._refused_by_now - self._refused
         levels = {live.name: level for live in _lives(self._stack) if (level := _level(live))}
         ran = (traffic.calls - traffic.refusals) / seconds
         return Metrics(
@@ -72,22 +72,28 @@ class Readings:
             levels=levels,
             budget_left=_budget_left(self._stack, now),
             used=self._used(ran, ran * (mean or 0.0), refused[self._target.name]),
-            recoveries=self._recoveries(),
-            gauge=None if self._gauge is None else float(self._gauge()),
+            recoveries=self._recovered_since(),
+            gauge=self._read_gauge(),
         )
 
     def restart(self, now: float) -> None:
-        """Begin a reading."""
+        """Begin a reading, with what came after the last look."""
         self._stack.recorder.restart(self._reader, now)
-        self._mark()
+        self._refused, self._recovered = self._refused_by_now, self._recovered_by_now
+
+    def skip(self, now: float) -> None:
+        """Begin a reading, and leave out what came before."""
+        self._stack.recorder.read(self._reader, now)
+        self._refused_by_now, self._recovered_by_now = self._refusals(), self._recoveries()
+        self.restart(now)
 
     def close(self) -> None:
         """Read no more."""
         self._stack.recorder.leave(self._reader)
 
-    def _mark(self) -> None:
-        self._refused = self._refusals()
-        self._recovered = {id(live): live.recovered for live in self._breakers}
+    def _read_gauge(self) -> float | None:
+        found = None if self._gauge is None else self._gauge()
+        return None if found is None else float(found)
 
     def _refusals(self) -> Counter[str]:
         found: Counter[str] = Counter()
@@ -97,12 +103,15 @@ class Readings:
                 found[policy] += count
         return found
 
-    def _recoveries(self) -> tuple[float, ...]:
+    def _recoveries(self) -> list[int]:
+        return [live.recovered for live in self._breakers]
+
+    def _recovered_since(self) -> tuple[float, ...]:
         found: list[float] = []
-        for live in self._breakers:
-            new = live.recovered - self._recovered[id(live)]
-            if new:
-                found.extend(tuple(live.recoveries)[-new:])
+        counts = zip(self._breakers, self._recovered, self._recovered_by_now, strict=True)
+        for live, before, now in counts:
+            if now > before:
+                found.extend(tuple(live.recoveries)[before - now :])
         return tuple(found)
 
     def _used(self, rate: float, concurrency: float, refused: int) -> float | None:

@@ -28,24 +28,27 @@ class CallReader:
 
     Attributes:
         since: When it last began anew.
-        slot: What it has gathered.
+        slot: What has come since it was last read.
     """
 
-    __slots__ = ("since", "slot")
+    __slots__ = ("_read", "since", "slot")
 
     def __init__(self, since: float) -> None:
         """Begin with none."""
         self.since = since
         self.slot = CallSlot(since)
+        self._read = CallSlot(since)
 
     def reading(self, now: float) -> Reading:
-        """Return what it has gathered."""
-        slot = self.slot
+        """Return what it has gathered since it began anew."""
+        slot = self._read
+        slot.merge(self.slot)
+        self.slot = CallSlot(now)
         count = slot.durations.count
         mean = slot.durations.sum / count if count else None
         return Reading(traffic_of(slot, max(now - self.since, 1e-9)), mean)
 
     def restart(self, now: float) -> None:
-        """Begin anew."""
+        """Begin anew with what comes after the last reading, so that no call is left out."""
         self.since = now
-        self.slot = CallSlot(now)
+        self._read = CallSlot(now)

@@ -291,8 +291,7 @@ class Recorder:
             return reader.reading(now)
 
     def restart(self, reader: CallReader, now: float) -> None:
-        """Have a reader begin anew."""
-        self.fold()
+        """Have a reader begin anew with the calls that it has not been read of."""
         with self._lock:
             reader.restart(now)
 

@@ -13,7 +13,13 @@ from ninelives_grpc.outcome import Code
 from ninelives_grpc.parameters import option, parameter, policy
 from ninelives_grpc.policies.gate import PERMIT, Gate, Permit, Refusal, Verdict, Wait
 from ninelives_grpc.policies.policy import Policy
-from ninelives_grpc.policies.scope import STACK, Scope, key_function, scope_problem
+from ninelives_grpc.policies.scope import (
+    STACK,
+    Scope,
+    key_function,
+    known_on_arrival,
+    scope_problem,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,9 +48,11 @@ class AdmissionQueue(Policy):
 
     It knows how long a call takes, by those before, and how long it still may take, by its
     deadline. A call that would come too late is refused on arrival; one that has become too late
-    is thrown out, and never started. The oldest is served first, until somebody has been waiting
-    for the whole of a deadline and the line still grows. From then on, until it is empty, only so
-    many are let in as are served within a moment, and the newest is first, who has most time left.
+    is thrown out, and never started. With a place free and nobody waiting a call goes ahead, unless
+    others have just been refused, and it has less time than a call takes. Of those who wait the
+    oldest is served first, until somebody has been waiting for the whole of a deadline and the line
+    still grows. From then on, until it is empty, only so many are let in as are served within a
+    moment, and the newest is first, who has most time left.
 
     Classes of `x-ninelives-priority`, see `prioritize`, are served strictly one after the other:
     nobody of a class is served while one waits who matters more. Within a class everybody of
@@ -59,8 +67,8 @@ class AdmissionQueue(Policy):
     message; yet a stream holds its place to the end. Streams that live long, such as
     subscriptions, do not belong behind a queue.
 
-    The law is NQ: a call needs the mean of the service times and two mean deviations, and has to
-    wait for the length of the queue times that mean, divided by the places.
+    The law is NQ: a call needs the mean of the service times, two mean deviations and a margin, and
+    has to wait for the length of the queue times that mean, divided by the places.
 
     Args:
         width: Calls that may run at once; None takes the number of workers of the executor, or as
@@ -75,6 +83,8 @@ class AdmissionQueue(Policy):
         over_wait: Seconds that a call may wait in such a line.
         over_share: The same, as a share of the time that a call takes; the greater of both counts.
         deviations: Mean deviations from the mean that a call is taken to need.
+        margin: Share of the time that a call has when it arrives which its answer is to have left:
+            for its way to the client, and all else that takes time and is no work.
         weight: How far each call moves the mean, as a share of the distance.
         fair_by: Who has a line of their own: `method`, `peer`, `metadata:NAME` or a function of
             the call, which is told no request; by default nobody.
@@ -107,6 +117,9 @@ class AdmissionQueue(Policy):
     )
     deviations: float = parameter(
         default=2.0, low=0.0, high=20.0, doc="Mean deviations over the mean that a call needs."
+    )
+    margin: float = parameter(
+        default=0.1, low=0.0, high=0.9, unit="ratio", doc="Share of a call's time to keep."
     )
     weight: float = parameter(
         default=0.02, low=0.0001, high=1.0, unit="ratio", doc="How far each call moves the mean."
@@ -183,7 +196,7 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         law = self._law
         with self._lock:
             in_flight = law.in_flight + 1
-            if in_flight <= law.limit and not law.lines.size:
+            if in_flight <= law.limit and not law.lines.size and now >= law.pressed:
                 law.in_flight = in_flight
                 law.acquired += 1
                 admitted = True
@@ -194,6 +207,22 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         if self._emitter.routine:
             self._report(call, now)
         return PERMIT
+
+    @property
+    def keyed(self) -> bool:  # type: ignore[override]
+        """Whether it looks into the call, which it does only while somebody waits."""
+        return self._law.lines.size > 0
+
+    def would_refuse(self, call: Call | None, now: float) -> bool:
+        """Tell whether more come than can be served, and as many wait as may by now.
+
+        That holds whatever the call's deadline is, which is not known before its request is.
+        """
+        if call is None or not known_on_arrival(self.policy.fair_by):
+            return False
+        key, rank = "" if self._key_of is None else self._key_of(call), call.rank[0]
+        with self._lock:
+            return self._law.hopeless(rank, key, now)
 
     def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:
         """Free the place, and give it to the next; with a ticket that is for the executor to do."""
@@ -206,9 +235,30 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         )
         self._free(outcome.duration if learned else None, now)
 
-    def finish(self, ticket: Ticket, now: float) -> None:
-        """Free the place of a call whose worker is done with it, whatever became of it."""
-        self._free(ticket.seconds, now)
+    def enter(self, now: float) -> bool:
+        """Give a place if one is free and nobody waits, for `finish` to take back.
+
+        It asks nothing of the call, and tells nobody: it says no where there is more to it.
+        """
+        law = self._law
+        with self._lock:
+            in_flight = law.in_flight + 1
+            if in_flight > law.limit or law.lines.size or now < law.pressed:
+                return False
+            if self._emitter.routine:
+                return False
+            law.in_flight = in_flight
+            law.acquired += 1
+        return True
+
+    def finish(self, seconds: float | None, now: float) -> None:
+        """Free the place of a call whose worker is done with it, whatever became of it.
+
+        Args:
+            seconds: What it took, if that says what others will take.
+            now: The time.
+        """
+        self._free(seconds, now)
 
     def claim(self, wait: Wait, call: Call, now: float) -> Verdict:
         """Take the place that was granted meanwhile, wait on, or give up."""

@@ -32,8 +32,8 @@ class EarlyDrop(Policy):
 
     Of those it refuses the ones that matter least, see `prioritize`; among equals chance decides.
     It holds nothing by itself, so it stands in front of a hard limit: `Bulkhead`, whose queue it
-    looks at, or its places if nobody may wait there; or `ConcurrencyLimit`, of which it looks at
-    the calls that run.
+    looks at, or its places if nobody may wait there; `ConcurrencyLimit` or `AdmissionQueue`, of
+    which it looks at the calls that run.
 
     Args:
         of: Name of the policy to look at; by default the nearest one further in that has a limit.
@@ -105,6 +105,7 @@ class EarlyDropGate(Shedding[EarlyDrop]):
         """Let the call through, or refuse it for the sake of the others."""
         policy, fill = self.policy, self._filled()
         if fill is None or fill <= policy.drop_above:
+            self._arrived = 0
             return PERMIT
         return self._choose(call, 1.0 - _dropped(policy, fill), now)
 

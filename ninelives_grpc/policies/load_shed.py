@@ -33,7 +33,7 @@ LIMITS: Mapping[str, str] = {
     "loop_lag": "lag_limit",
 }
 """The sources by name, and the parameter that says what is a pressure of 1."""
-_QUIET = 10.0
+_QUIET = 1.0
 """Seconds without a call after which nothing is read any more, until the next."""
 
 
@@ -54,7 +54,7 @@ class LoadShed(Policy):
         sources: What to go by: `memory` (default), `memory_stall`, `cpu_stall`, `cpu`, `loop_lag`.
             What the system does not tell is left out.
         memory_limit: `memory`: bytes that this process may hold; None takes the limit of its
-            control groups, or the memory of the machine, whoever uses that.
+            control groups, or what it holds and what is left on the machine.
         memory_stall_limit: `memory_stall`: share of the last ten seconds in which somebody waited
             for memory (PSI) that counts as a pressure of 1.
         cpu_stall_limit: `cpu_stall`: the same for CPU.
@@ -223,6 +223,8 @@ class LoadShedGate(Shedding[LoadShed]):
             self.pressure, self.source = pressure, source
             known = self._lag is None or self._lag.follows
             self._open = self._watched and known and governor.share >= 1.0
+            if governor.share >= 1.0:
+                self._arrived = 0
             event = self._event(now) if governor.condition is not before else None
         if event is not None:
             self._emitter.emit(event)

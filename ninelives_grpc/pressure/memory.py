@@ -27,8 +27,9 @@ class Memory:
     """The share of the memory that is used.
 
     It is that of the first of these that there is: the limit that is given, for what this process
-    holds; the control groups of version 2, of which the fullest counts, and those of version 1; the
-    machine. `psutil`, if it is installed, knows machines that have no `/proc`.
+    holds; those of the control groups of version 2, of which the fullest counts, and of version 1;
+    what this process holds and what is left on the machine. `psutil`, if it is installed, knows
+    machines that have no `/proc`.
     """
 
     name = "memory"
@@ -49,7 +50,9 @@ class Memory:
             *(Controlled(path) for path in cgroup.controlled(root, "memory")),
         ]
         self._machine: Machine | PsutilMachine = (
-            Machine(root) if (root / "proc/meminfo").exists() else PsutilMachine()
+            Machine(root, self._own)
+            if (root / "proc/meminfo").exists()
+            else PsutilMachine(self._own)
         )
 
     def read(self) -> float | None:
@@ -115,24 +118,36 @@ def _share(used: int | None, reclaimable: int | None, limit: int) -> float | Non
 
 
 class Machine:
-    """The whole machine, by `/proc/meminfo`."""
+    """The whole machine, by `/proc/meminfo`: this process may have what it holds and what is left.
 
-    def __init__(self, root: Path) -> None:
+    What others hold is no fault of its own, and to refuse calls would not give it back.
+    """
+
+    def __init__(self, root: Path, own: Own) -> None:
         self._file = KeptFile(root / "proc/meminfo")
+        self._own = own
 
     def read(self) -> float | None:
-        """Return the share that is not available."""
-        total, available = self._file.fields(b"MemTotal:", b"MemAvailable:")
-        return None if not total or available is None else 1.0 - available / total
+        """Return the share of that which it holds, or None when it can not be read."""
+        (available,) = self._file.fields(b"MemAvailable:")
+        return _of_what_is_left(self._own.read(), None if available is None else available * 1024)
 
 
 class PsutilMachine:
     """The whole machine, by `psutil`."""
 
+    def __init__(self, own: Own) -> None:
+        self._own = own
+
     def read(self) -> float | None:
-        """Return the share that is not available, or None when `psutil` is not installed."""
+        """Return the same share, or None when `psutil` is not installed."""
         psutil = _psutil()
-        return None if psutil is None else float(psutil.virtual_memory().percent) / 100.0
+        available = None if psutil is None else int(psutil.virtual_memory().available)
+        return _of_what_is_left(self._own.read(), available)
+
+
+def _of_what_is_left(held: int | None, available: int | None) -> float | None:
+    return None if not held or available is None else held / (held + available)
 
 
 class _Psutil(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
@@ -48,13 +49,12 @@ class Watch:
         for sensor in self.sensors:
             try:
                 value = sensor.read()
+                if value is not None and not math.isnan(value):
+                    found[sensor.name] = value
             except Exception:  # the others still count
                 if sensor.name not in self._failed:
                     self._failed.add(sensor.name)
                     _LOGGER.exception("the sensor %s failed; it is asked again", sensor.name)
-                continue
-            if value is not None:
-                found[sensor.name] = value
         return found
 
 

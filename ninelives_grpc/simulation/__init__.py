@@ -11,17 +11,11 @@ them, its clients and the time are made up. Nothing here is imported unless it i
 
 from __future__ import annotations
 
+from ninelives_grpc.simulation.marks import Mark
 from ninelives_grpc.simulation.reading import load, shipped
 from ninelives_grpc.simulation.result import Latency, Result, Totals
-from ninelives_grpc.simulation.scenario import (
-    Caller,
-    Mark,
-    Phase,
-    Scenario,
-    Server,
-    Service,
-    Traffic,
-)
+from ninelives_grpc.simulation.scenario import Scenario
+from ninelives_grpc.simulation.sections import Caller, Phase, Server, Service, Traffic
 from ninelives_grpc.simulation.source import Made, Source, Stacks, file_source, stack_source
 from ninelives_grpc.simulation.world import simulate
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from random import Random
 
     from ninelives_grpc.routes import Routes
-    from ninelives_grpc.simulation.scenario import Caller, Scenario
+    from ninelives_grpc.simulation.scenario import Scenario
+    from ninelives_grpc.simulation.sections import Caller
     from ninelives_grpc.simulation.server import SimulatedServer
     from ninelives_grpc.simulation.tally import Tally
     from ninelives_grpc.simulation.timeline import Timeline

@@ -5,15 +5,9 @@ from __future__ import annotations
 import math
 from random import Random
 
-from ninelives_grpc.simulation.scenario import (
-    Kind,
-    Mark,
-    Phase,
-    Scenario,
-    Server,
-    Service,
-    Traffic,
-)
+from ninelives_grpc.simulation.marks import Mark
+from ninelives_grpc.simulation.scenario import Scenario
+from ninelives_grpc.simulation.sections import Kind, Phase, Server, Service, Traffic
 
 _BUSIEST = 2000.0
 """Calls a second that the largest can do: more are no different, and take long to simulate."""

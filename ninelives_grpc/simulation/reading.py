@@ -40,16 +40,9 @@ from ninelives_grpc.config import read
 from ninelives_grpc.config.problems import Problems
 from ninelives_grpc.config.values import make, mistakes, others, table
 from ninelives_grpc.errors import ConfigError
-from ninelives_grpc.simulation.scenario import (
-    Caller,
-    Mark,
-    Phase,
-    Scenario,
-    Section,
-    Server,
-    Service,
-    Traffic,
-)
+from ninelives_grpc.simulation.marks import Mark
+from ninelives_grpc.simulation.scenario import Scenario
+from ninelives_grpc.simulation.sections import Caller, Phase, Section, Server, Service, Traffic
 from ninelives_grpc.simulation.source import Source, stack_source
 
 if TYPE_CHECKING:

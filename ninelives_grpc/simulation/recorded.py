@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.flight_recorder import read
-from ninelives_grpc.simulation.scenario import Caller, Phase, Scenario
+from ninelives_grpc.simulation.sections import Caller, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from ninelives_grpc.simulation.scenario import Scenario
+
 _ANSWERED = "RequestSucceeded"
 _ENDED = frozenset({_ANSWERED, "RequestFailed"})
+_SHORTEST = 1e-6
+"""Seconds that a call takes at least on average."""
 
 
 def replay(scenario: Scenario, path: Path, *, durations: bool = True) -> Scenario:
@@ -46,33 +50,36 @@ def replay(scenario: Scenario, path: Path, *, durations: bool = True) -> Scenari
         raise ConfigError(msg, path=str(path))
     begin = calls[0][0]
     methods = list(dict.fromkeys(method for _, method, _ in calls))
-    known = {caller.method: caller for caller in scenario.callers}
-    callers = tuple(
-        dataclasses.replace(known[method], share=1.0)
-        if method in known
-        else Caller(method=method, name=method)
-        for method in methods
-    )
     arrivals = tuple(
         (at - begin, methods.index(method), took if durations else 0.0)
         for at, method, took in calls
     )
-    phases = scenario.phases or (Phase(seconds=1.0),)
-    before = sum(phase.seconds for phase in phases[:-1])
-    rest = max(arrivals[-1][0] - before + 0.001, 0.001)
-    phases = (*phases[:-1], dataclasses.replace(phases[-1], seconds=rest))
-    service = scenario.service
-    answered = [took for _, _, took in calls if took]
-    if durations and answered:
-        service = dataclasses.replace(service, mean=max(sum(answered) / len(answered), 1e-6))
+    answered = [took for _, _, took in calls if took and durations]
+    mean = sum(answered) / len(answered) if answered else scenario.service.mean
     return dataclasses.replace(
         scenario,
-        callers=callers,
+        callers=_callers(scenario, methods),
         arrivals=arrivals,
-        phases=phases,
-        service=service,
+        phases=_until(arrivals[-1][0], scenario.phases or (Phase(seconds=1.0),)),
+        service=dataclasses.replace(scenario.service, mean=max(mean, _SHORTEST)),
         traffic=dataclasses.replace(scenario.traffic, think=None),
     )
+
+
+def _callers(scenario: Scenario, methods: list[str]) -> tuple[Caller, ...]:
+    """Return a caller for each method, with what the scenario says of it."""
+    known = {caller.method: caller for caller in scenario.callers}
+    return tuple(
+        dataclasses.replace(known[method], share=1.0) if method in known else Caller(method=method)
+        for method in methods
+    )
+
+
+def _until(end: float, phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
+    """Have the last phase end just after the last call has come."""
+    before = sum(phase.seconds for phase in phases[:-1])
+    rest = max(end - before, 0.0) + 0.001
+    return (*phases[:-1], dataclasses.replace(phases[-1], seconds=rest))
 
 
 def _calls(events: Iterable[dict[str, Any]]) -> Iterator[tuple[float, str, float]]:

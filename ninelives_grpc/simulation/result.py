@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ninelives_grpc.simulation.scenario import Measure
+from ninelives_grpc.simulation.marks import Measure
 
 if TYPE_CHECKING:
     from array import array
 
-    from ninelives_grpc.simulation.scenario import Mark, Scenario
+    from ninelives_grpc.simulation.marks import Mark
+    from ninelives_grpc.simulation.scenario import Scenario
     from ninelives_grpc.simulation.tally import Counts, Sample
 
 _SAME = 1e-9

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import deque
 from functools import partial
 from heapq import heappush
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from ninelives_grpc.call import Call, Method, Side
-from ninelives_grpc.interceptors.serve import check_served
+from ninelives_grpc.call import Call
 from ninelives_grpc.outcome import Code, Kind, Outcome, cancelled, refused
-from ninelives_grpc.policies.gate import PERMIT, Gate, Permit, Refusal, Wait
-from ninelives_grpc.simulation.scenario import QueueOrder
+from ninelives_grpc.policies.gate import PERMIT, Refusal, Wait
+from ninelives_grpc.simulation.entrance import UNSEEN, Job, entrance_of, new, peer
+from ninelives_grpc.simulation.sections import QueueOrder
 from ninelives_grpc.stacks.execution import Execution
 from ninelives_grpc.stacks.step import ATTEMPT, FINISH, Step
 
@@ -21,16 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from ninelives_grpc.call import Metadatum
     from ninelives_grpc.routes import Routes
+    from ninelives_grpc.simulation.entrance import Answer, Pairs
     from ninelives_grpc.simulation.scenario import Scenario
     from ninelives_grpc.simulation.tally import Tally
     from ninelives_grpc.simulation.timeline import Timeline
-    from ninelives_grpc.stacks.plan import Plan
-    from ninelives_grpc.stacks.stack import Stack
-
-    Pairs = tuple[Metadatum, ...] | None
-    Answer = Callable[[Outcome], None]
 
 _SUCCESS, _OK = Kind.SUCCESS, Code.OK
 _UNREACHED = 0.001
@@ -44,56 +39,6 @@ class SimulatedError(grpc.RpcError):
 
 
 ERROR = SimulatedError()
-
-
-class Entrance(NamedTuple):
-    """How calls of one kind come in.
-
-    Attributes:
-        method: The method.
-        pairs: Their metadata.
-        gate: The only policy, when that is a gate: it is asked directly.
-        plan: The policies, when there are others, or None.
-        stack: Their stack, when calls are to be noted for its loops.
-        slower: How many times as long they take.
-    """
-
-    method: Method
-    pairs: Pairs
-    gate: Gate[Any] | None
-    plan: Plan | None
-    stack: Stack | None
-    slower: float
-
-
-class Job(NamedTuple):
-    """A call at the server.
-
-    Attributes:
-        came: When.
-        deadline: When it is of no more use, or None.
-        call: The call, as policies see it.
-        permit: What the only gate said.
-        execution: Its way through the plan, or None where there is one gate or none.
-        caller: Number of its kind.
-        answer: Takes the outcome; None only counts it.
-        took: Seconds that it takes a worker, or 0 to draw.
-    """
-
-    came: float
-    deadline: float | None
-    call: Call
-    permit: Permit | Refusal | Wait
-    execution: Execution | None
-    caller: int
-    answer: Answer | None
-    took: float
-
-
-_new: Callable[[type[Job], tuple[Any, ...]], Job] = tuple.__new__
-"""Makes a job in a third of the time that `Job(...)` takes, which is on the path of every call."""
-_UNSEEN = Call(Method(""), 0.0)
-"""Stands for calls that no policy sees: of those a million may wait."""
 
 
 class SimulatedServer:
@@ -141,7 +86,7 @@ class SimulatedServer:
         self._tally = tally
         self._chance = random.random
         self._draw = draw
-        self._entrances = [_entrance(caller, routes) for caller in scenario.callers]
+        self._entrances = [entrance_of(caller, routes) for caller in scenario.callers]
 
     def stall(self, seconds: float) -> None:
         """Let all work stand still for a while."""
@@ -169,15 +114,15 @@ class SimulatedServer:
         entrance = self._entrances[caller]
         gate = entrance.gate
         if gate is None and entrance.plan is None and not self.dead:
-            self._accept(_new(Job, (now, deadline, _UNSEEN, PERMIT, None, caller, answer, took)))
+            self._accept(new(Job, (now, deadline, UNSEEN, PERMIT, None, caller, answer, took, now)))
             return
-        call = Call(entrance.method, now, deadline, pairs or entrance.pairs, None, None, _peer)
+        call = Call(entrance.method, now, deadline, pairs or entrance.pairs, None, None, peer)
         if self.dead:
-            job = _new(Job, (now, deadline, call, PERMIT, None, caller, answer, took))
+            job = new(Job, (now, deadline, call, PERMIT, None, caller, answer, took, now))
             self._timeline.at(now + _UNREACHED, self._unreached, job)
         elif gate is not None:
             verdict = gate.admit(call, now, deadline)
-            job = _new(Job, (now, deadline, call, verdict, None, caller, answer, took))
+            job = new(Job, (now, deadline, call, verdict, None, caller, answer, took, now))
             if verdict.admitted:
                 if self.busy < self.workers and not self.queue:
                     self._begin(job)
@@ -194,7 +139,7 @@ class SimulatedServer:
                 self._hold(job)
         elif entrance.plan is not None:
             execution = Execution(entrance.plan, call, deadline)
-            job = _new(Job, (now, deadline, call, PERMIT, execution, caller, answer, took))
+            job = new(Job, (now, deadline, call, PERMIT, execution, caller, answer, took, now))
             self._go_on(job, execution.start(now))
 
     def fill(self) -> None:
@@ -256,7 +201,10 @@ class SimulatedServer:
         if self.errors and self._chance() < self.errors:
             self._fail(job)
             return
-        outcome = Outcome(_SUCCESS, _OK, latency)
+        if job.execution is not None and self._over_time(job, job.execution):
+            return
+        # Policies are told how long an attempt took, and not how long they let it wait.
+        outcome = Outcome(_SUCCESS, _OK, now - job.begun)
         entrance = self._entrances[caller]
         if entrance.gate is not None and entrance.stack is None:
             # As `_settle`, without a call of it.
@@ -276,7 +224,7 @@ class SimulatedServer:
     def _fail(self, job: Job) -> None:
         """End a call with an error."""
         now = self._timeline.time
-        outcome = Outcome(Kind.FAILURE, Code.UNAVAILABLE, now - job.came, ERROR)
+        outcome = Outcome(Kind.FAILURE, Code.UNAVAILABLE, now - job.begun, ERROR)
         self._settle(job, outcome, now)
         self._tell_failure(job, outcome)
 
@@ -301,15 +249,28 @@ class SimulatedServer:
             job.call.attempts = 1
             entrance.stack.recorder.ended(job.call, outcome, now)
 
+    def _over_time(self, job: Job, execution: Execution) -> bool:
+        """End a call that has taken longer than a `Timeout` of the server allows, if it has."""
+        limit, now = execution.current().deadline, self._timeline.time
+        if limit is None or now <= limit or limit == job.deadline:
+            return False
+        outcome = Outcome(Kind.FAILURE, Code.DEADLINE_EXCEEDED, now - job.begun, ERROR)
+        self._settle(job, outcome, now)
+        self._tell_late(job)
+        return True
+
     def _give_up(self, job: Job) -> None:
         """Do not begin a call whose deadline is over."""
         now = self._timeline.time
-        outcome = cancelled(now - job.came)
-        self._settle(job, outcome, now)
+        self._settle(job, cancelled(now - job.begun), now)
+        self._tell_late(job)
+
+    def _tell_late(self, job: Job) -> None:
         if job.answer is None:
             self._tally.late[job.caller] += 1
         else:
-            job.answer(Outcome(Kind.FAILURE, Code.DEADLINE_EXCEEDED, now - job.came, ERROR))
+            took = self._timeline.time - job.came
+            job.answer(Outcome(Kind.FAILURE, Code.DEADLINE_EXCEEDED, took, ERROR))
 
     def _refuse(self, job: Job, outcome: Outcome) -> None:
         """Let a refusal take its time of a worker, and tell the caller."""
@@ -377,17 +338,20 @@ class SimulatedServer:
         elif isinstance(verdict, Refusal):
             self._refuse(job, refused(verdict))
         else:
-            self._accept(_new(Job, (*job[:3], verdict, *job[4:])))
+            self._accept(job._replace(permit=verdict, begun=now))
 
     def _go_on(self, job: Job, step: Step) -> None:
         """Do what the execution of a call says."""
         execution = job.execution
         assert execution is not None
         if step is ATTEMPT:
-            self._accept(job)
+            now = self._timeline.time
+            self._accept(job if job.begun == now else job._replace(begun=now))
         elif step is not FINISH:
             # A server's stack pauses for nothing but a gate.
-            self._hold(_new(Job, (*job[:3], execution.current().wait, *job[4:])))
+            wait = execution.current().wait
+            assert wait is not None
+            self._hold(job._replace(permit=wait))
         elif execution.outcome.refusal is not None:
             self._refuse(job, execution.outcome)
         else:
@@ -404,26 +368,3 @@ class SimulatedServer:
         else:
             self._tally.latencies.append(self._timeline.time - job.came)
             self._tally.good[job.caller] += 1
-
-
-def _entrance(caller: Any, routes: Routes | None) -> Entrance:
-    """Find out how calls of a kind come in.
-
-    Raises:
-        ConfigError: Their stack has a policy that makes no sense on a server; says which.
-    """
-    method = Method(caller.method, side=Side.SERVER)
-    stack = None if routes is None else routes(method.name)
-    pairs, slower = caller.pairs(), caller.slower
-    if stack is None:
-        return Entrance(method, pairs, None, None, None, slower)
-    check_served(stack)
-    plan = stack.plan
-    lone = plan.leaf is None and len(plan.layers) == 1 and isinstance(plan.layers[0], Gate)
-    gate: Any = plan.layers[0] if lone else None
-    noted = stack if any(hasattr(live, "tick") for live in stack.policies.values()) else None
-    return Entrance(method, pairs, gate, None if lone else plan, noted, slower)
-
-
-def _peer() -> str:
-    return "ipv4:192.0.2.1:1"

@@ -6,13 +6,13 @@ import math
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-from ninelives_grpc.simulation.scenario import Kind
+from ninelives_grpc.simulation.sections import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from ninelives_grpc.simulation.scenario import Service
+    from ninelives_grpc.simulation.sections import Service
 
 _STRATA = 200
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
-from ninelives_grpc.simulation.server import Job, SimulatedServer
+from ninelives_grpc.simulation.server import SimulatedServer
 
 if TYPE_CHECKING:
+    from ninelives_grpc.simulation.entrance import Job
     from ninelives_grpc.simulation.scenario import Scenario
 
 _ROUNDING = 1e-12

@@ -15,7 +15,8 @@ from ninelives_grpc.simulation.world import simulate
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ninelives_grpc.simulation.scenario import Mark, Scenario
+    from ninelives_grpc.simulation.marks import Mark
+    from ninelives_grpc.simulation.scenario import Scenario
     from ninelives_grpc.simulation.source import Stacks
 
 DEFAULT = "concurrency_limit"

@@ -17,8 +17,10 @@ from ninelives_grpc.simulation.timeline import Timeline
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ninelives_grpc.clock import Clock
     from ninelives_grpc.routes import Routes
-    from ninelives_grpc.simulation.scenario import Phase, Scenario
+    from ninelives_grpc.simulation.scenario import Scenario
+    from ninelives_grpc.simulation.sections import Phase
     from ninelives_grpc.stacks.stack import Stack
 
 
@@ -51,28 +53,21 @@ class World:
         """Build the stacks, the server and the clients."""
         self._scenario = scenario
         # Of chance there are several kinds, so that all stacks meet the same calls.
-        arrivals, services, errors, clients_own = (
+        arrivals, services, errors, choices = (
             random.Random(f"{seed} {what}")
-            for what in ("arrivals", "services", "errors", "clients")
+            for what in ("arrivals", "services", "errors", "choices")
         )
-        self._arrivals = arrivals
         self._timeline = timeline = Timeline()
         self._tally = tally = Tally(len(scenario.callers))
-        clock = timeline.clock
-        routes = None if scenario.stack is None else scenario.stack.build(clock)
+        routes = None if scenario.stack is None else scenario.stack.build(timeline.clock)
         kind = SimulatedServer if scenario.server.cores is None else SharingServer
         draw = draws(scenario.service, services)
         self._server = kind(scenario, routes, timeline, tally, errors, draw)
         self._clients: SimulatedClients | None = None
-        clients: list[Routes | None] = []
-        if scenario.client is not None or scenario.traffic.think is not None:
-            source = scenario.client
-            clients = [
-                None if source is None else source.build(clock)
-                for _ in range(scenario.traffic.clients)
-            ]
+        clients = _client_routes(scenario, timeline.clock)
+        if clients:
             self._clients = SimulatedClients(
-                scenario, clients, self._server, timeline, tally, clients_own
+                scenario, clients, self._server, timeline, tally, choices
             )
         self._open = scenario.traffic.think is None
         self._stacks = _stacks(routes, *clients)
@@ -84,6 +79,7 @@ class World:
         self._capacities: list[tuple[float, float]] = []
         self._phase: Phase | None = None
         self._began = 0.0
+        self._count = 0
         self._rate = 0.0
         self._ramps = False
         self._chance = arrivals.random
@@ -170,19 +166,19 @@ class World:
         """Have load and server be as the phase says."""
         self._sample_now()
         timeline, server = self._timeline, self._server
-        self._phase, self._began = phase, timeline.time
+        self._phase, self._began, self._count = phase, timeline.time, self._count + 1
         self._turn(phase, bad=True)
         if phase.stalled:
             server.workers = 0
             server.stall(phase.seconds)
         if phase.flap_every is not None:
-            timeline.at(timeline.time + phase.flap_every, self._flap, (phase, False))
+            timeline.at(timeline.time + phase.flap_every, self._flap, (self._count, False))
         if self._open and not self._scenario.arrivals:
             self._ramps = phase.load_after is not None
             self._load(phase.load)
             if phase.burst_load is not None:
                 pause = phase.burst_every - phase.burst_seconds
-                timeline.at(timeline.time + pause, self._burst, (phase, True))
+                timeline.at(timeline.time + pause, self._burst, (self._count, True))
 
     def _turn(self, phase: Phase | None, *, bad: bool) -> None:
         """Have the server be as in a phase, or as it is when nothing is wrong with it."""
@@ -204,21 +200,23 @@ class World:
         rate = self._rate_now() if self._ramps else self._rate
         self._timeline.arrival = self._timeline.time + self._gap(rate)
 
-    def _burst(self, what: tuple[Phase, bool]) -> None:
-        phase, begins = what
-        if phase is not self._phase or phase.burst_load is None:
+    def _burst(self, what: tuple[int, bool]) -> None:
+        number, begins = what
+        phase = self._phase
+        if number != self._count or phase is None or phase.burst_load is None:
             return
         self._load(phase.burst_load if begins else phase.load)
         seconds = phase.burst_seconds if begins else phase.burst_every - phase.burst_seconds
-        self._timeline.at(self._timeline.time + seconds, self._burst, (phase, not begins))
+        self._timeline.at(self._timeline.time + seconds, self._burst, (number, not begins))
 
-    def _flap(self, what: tuple[Phase, bool]) -> None:
-        phase, bad = what
-        if phase is not self._phase or phase.flap_every is None:
+    def _flap(self, what: tuple[int, bool]) -> None:
+        number, bad = what
+        phase = self._phase
+        if number != self._count or phase is None or phase.flap_every is None:
             return
         self._sample_now()
         self._turn(phase, bad=bad)
-        self._timeline.at(self._timeline.time + phase.flap_every, self._flap, (phase, not bad))
+        self._timeline.at(self._timeline.time + phase.flap_every, self._flap, (number, not bad))
 
     def _end(self, _: object) -> None:
         """Have nobody call any more; what is under way goes on, on a server that is well."""
@@ -267,6 +265,14 @@ class World:
         if not self._over:
             loop.tick(self._timeline.time)
             self._timeline.at(max(loop.due, self._timeline.time + 1e-3), self._tick, loop)
+
+
+def _client_routes(scenario: Scenario, clock: Clock) -> list[Routes | None]:
+    """Build the stacks of each client; none where calls come straight to the server."""
+    source, traffic = scenario.client, scenario.traffic
+    if source is None and traffic.think is None:
+        return []
+    return [None if source is None else source.build(clock) for _ in range(traffic.clients)]
 
 
 def _stacks(*routes: Routes | None) -> tuple[Stack, ...]:

@@ -192,6 +192,34 @@ def test_the_example_is_sound_with_the_policy_that_its_program_hands_in(capsys):
     assert "sorry" in capsys.readouterr().out
 
 
+def test_loops_are_checked_with_the_gauges_that_their_program_hands_in(check):
+    text = (
+        SOUND
+        + """
+[stacks.shop.loops.size]
+law = "governor"
+parameter = "bulkhead/max_concurrent"
+gauge = "queue"
+full = 64.0
+interval = 0
+"""
+    )
+    code, out, _ = check(text)
+    assert code == Exit.INVALID
+    assert "stacks.shop.loops.size.gauge: no gauge named 'queue'" in out
+    assert "(--gauge NAME if the program hands it in)" in out
+    assert "stacks.shop.loops.size.interval" in out
+
+    code, out, _ = check(text, "--gauge", "queue")
+
+    assert code == Exit.INVALID
+    assert out == (
+        "FILE:12: stacks.shop.loops.size.interval: must be a number from 0.01 to 3600 "
+        "seconds, not 0\n"
+    )
+    assert check(text.replace("interval = 0", ""), "--gauge", "queue")[0] == Exit.OK
+
+
 def test_variables_are_checked_as_they_would_be_applied(check, monkeypatch):
     monkeypatch.setenv("NINELIVES_SHOP__RETRY__MAX_ATTEMPTS", "0")
 

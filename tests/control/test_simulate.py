@@ -87,14 +87,17 @@ def test_a_missed_mark_is_an_exit_code_only_when_asked_for(ninelives):
 def test_a_suite_is_a_table_of_marks_and_algorithms(ninelives, monkeypatch):
     names = ["e_steady_0_7x", "priorities"]
     monkeypatch.setattr(simulate, "shipped", lambda suite: names if suite == "overload" else [])
-    code, out, _ = ninelives("--suite", "overload", "--seed", "1")
+    code, out, err = ninelives("--suite", "overload", "--seed", "1")
     head, first, *_ = out.splitlines()
+    told = err.splitlines()
 
     assert code == Exit.OK
     assert head.split()[:4] == ["scenario", "mark", "best", "concurrency_limit"]
     assert {"aimd", "vegas", "gradient2", "envoy", "bulkhead", "nothing"} <= set(head.split())
     assert first.startswith("e_steady_0_7x: refused in phase 1")
     assert "marks are reached by what they are for" in out
+    done, _, of = told[-1].removesuffix(" simulations").partition(" of ")
+    assert (done, len(told)) == (of, min(20, int(of)))
 
 
 def test_a_suite_compares_the_stacks_that_are_named(ninelives, monkeypatch):
@@ -148,11 +151,13 @@ def test_a_client_may_have_a_stack_as_well(ninelives, files):
     [
         ((), Exit.INVALID, "name a scenario, or ask for a --suite; these come with ninelives: a_"),
         (("nothing.toml",), Exit.INVALID, "nothing.toml: can not be read: No such file"),
-        (("--suite", "x"), Exit.NOT_FOUND, "there is no suite 'x'; there are: overload"),
+        (("--suite", "x"), Exit.NOT_FOUND, "there is no suite 'x'; there are: clients, overload"),
         (("rush.toml", "--stack", "x.toml"), Exit.INVALID, "x.toml: can not be read"),
         (("rush.toml", "--stack", "rush.toml"), Exit.INVALID, "no setting named 'title'"),
         (("rush.toml", "--plot", "a.gif"), Exit.INVALID, "a.gif: must end in .svg or .png"),
         (("rush.toml", "rush.toml", "--plot", "a.svg"), Exit.INVALID, "a picture is of one"),
+        (("rush.toml", "--suite", "overload"), Exit.INVALID, "name scenarios, or ask for a"),
+        (("--random", "2", "--suite", "overload"), Exit.INVALID, "name scenarios, or ask for a"),
         (("--suite", "overload", "--plot", "a.svg"), Exit.INVALID, "go with single scenarios"),
         (("--recorded", "x.jsonl"), Exit.INVALID, "x.jsonl: can not be read"),
     ],

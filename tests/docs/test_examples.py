@@ -53,7 +53,7 @@ audit: night-watch end_lease succeeded by lease
     "aimd_on_a_bulkhead.py": """\
 after 5 s: 7 at once for 8 workers; all is well, and what there is is used
 after 30 s: 8 at once for 8 workers; all is well, and what there is is used
-after 60 s: 5 at once for 4 workers; all is well, and what there is is used
+after 60 s: 4 at once for 4 workers; p99 is 0.199 s, more than 0.15 s
 """,
     "rate_by_health.py": """\
 200/s possible: 200/s let through, 1 failed

@@ -39,6 +39,7 @@ VALUES = {
         "over_wait": st.sampled_from([0.0, 0.25, 1.0]),
         "over_share": st.sampled_from([0.0, 0.5]),
         "deviations": st.sampled_from([0.0, 2.0]),
+        "margin": st.sampled_from([0.0, 0.5]),
         "weight": st.sampled_from([0.25, 1.0]),
     },
     Bulkhead: {

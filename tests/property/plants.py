@@ -80,6 +80,8 @@ class Scripted:
         """Begin anew."""
         self.since = now
 
+    skip = restart
+
 
 def looped(law, plant, start, bounds=(1, 10_000)):
     """Return a loop over a plant, and the world in which it is."""

@@ -17,7 +17,7 @@ from ninelives_grpc.policies.gate import Permit, Refusal
 from tests.property.changing import change, changes
 from tests.unit.alone import alone
 from tests.unit.backend import StatusError
-from tests.unit.limited import Phase, World
+from tests.unit.simulated import Phase, run, source
 
 EVERY = pytest.mark.parametrize("algorithm", Algorithm)
 CALLS = [Call(Method(name), 0.0) for name in ("quick", "slow")]
@@ -91,7 +91,8 @@ class LimitMachine(RuleBasedStateMachine):
     @rule(values=changes(ConcurrencyLimit))
     def parameters_change(self, values):
         limit = self.gate._law.limit
-        if change(self.gate, values) and not values.keys() & {"min_limit", "max_limit"}:
+        moving = {"min_limit", "max_limit", "envoy_concurrency"}
+        if change(self.gate, values) and not values.keys() & moving:
             policy = self.gate.policy
             assert self.gate._law.limit == min(max(limit, self.least()), policy.max_limit)
 
@@ -168,11 +169,12 @@ def reversals(limits, share):
 @given(seed=st.integers(0, 1000), load=st.sampled_from([1.5, 2.0, 3.0]))
 def test_it_converges_after_a_step_of_load_and_hardly_turns_round(algorithm, seed, load):
     phases = [Phase(seconds=2.0, load=0.7), Phase(seconds=10.0, load=load)]
-    world = World(ConcurrencyLimit(algorithm=algorithm), *phases, seed=seed)
-    late = [limit for at, limit in world.limits if at > 6.0]
+    stack = source("concurrency_limit", concurrency_limit={"algorithm": str(algorithm)})
+    result = run(*phases, stack=stack, seed=seed)
+    late = [sample.limit for sample in result.samples if sample.at > 6.0]
 
     # Enough for 16 workers, and not so many that half the deadline is spent in the queue.
     assert 16 <= sorted(late)[len(late) // 2] <= 140
     # The default goes down for a probe, and up again; Envoy's follows the noise of its windows.
     assert reversals(late, 0.2) <= (18 if algorithm == "envoy" else 6)
-    assert world.goodput(6.0, 12.0) > 0.95
+    assert result.goodput(6.0, 12.0) > 0.95

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ninelives_grpc import CircuitBreaker, RateLimit, laws
+from ninelives_grpc import CircuitBreaker, RateLimit, Retry, laws
 from ninelives_grpc.laws.pid import Measure
 from tests.property.plants import Concurrent, Scripted, Served, looped, reversals, values_of
 from tests.unit.steered import Steered, reading
@@ -223,3 +223,56 @@ def test_new_settings_of_a_pid_do_not_make_the_value_jump(gain, looks):
 
     after = values_of(world, looks)
     assert all(abs(value - before) <= 1 for value in after)
+
+
+def answering(failed, looks):
+    """Return what a backend shows of which a share fails whatever is sent."""
+    told = {"calls": 1000, "failed": failed, "refused": 0.0, "p50": 0.01, "slowest": 1.0}
+    return [told] * looks
+
+
+@few
+@given(before=st.floats(0.0, 1.0), after=st.floats(0.0, 1.0))
+def test_a_retry_budget_finds_what_a_success_rate_stands_for_and_stays_there(before, after):
+    law = laws.RetryBudgetLaw()
+    world = Steered(law, Retry(), "retry_budget/ratio")
+    world.loop._readings = Scripted(world.loop, Told(answering(before, 40) + answering(after, 60)))
+    values_of(world, 40)
+
+    values = values_of(world, 60)
+
+    share = min(max((1.0 - after - law.bad) / (law.good - law.bad), 0.0), 1.0)
+    expected = law.least + share * (law.most - law.least)
+    assert values[-1] == pytest.approx(expected, rel=0.03)
+    assert reversals(values) == 0
+
+
+@few
+@given(failed=st.floats(0.0, 1.0), start=st.floats(0.3, 0.7))
+def test_a_threshold_goes_one_way_while_errors_stay_as_they_are(failed, start):
+    world = Steered(
+        laws.BreakerThresholdLaw(enabled=True),
+        CircuitBreaker(failure_rate_threshold=start),
+        "circuit_breaker/failure_rate_threshold",
+    )
+    world.loop._readings = Scripted(world.loop, Told(answering(failed, 30)))
+
+    values = values_of(world, 30)
+
+    assert reversals([start, *values]) == 0
+    rate = round(failed * 1000) / 1000
+    if not 0.01 <= rate <= 0.05:
+        assert values[-1] == pytest.approx(0.7 if rate < 0.01 else 0.3)
+
+
+@pytest.mark.parametrize("name", ["aimd", "bulkhead_size"])
+@few
+@given(knee=st.integers(10, 60), start=st.integers(5, 200), slow=st.floats(2.0, 20.0))
+def test_a_target_that_no_size_reaches_does_not_shrink_a_size_to_nothing(name, knee, start, slow):
+    plant = Concurrent(knee=knee, base=0.015 * slow)
+    world = looped(LAWS[name], plant, start)
+
+    values = sorted(values_of(world, 150))
+
+    # It looks for a while whether less helps, and goes back to what it was.
+    assert values[75] >= 0.5 * min(knee, start)

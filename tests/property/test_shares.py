@@ -17,6 +17,7 @@ from ninelives_grpc.outcome import Code, cancelled, failed, refused, succeeded
 from ninelives_grpc.policies.gate import Permit, Refusal
 from ninelives_grpc.policies.throttle import Algorithm
 from ninelives_grpc.shares.line import Line
+from ninelives_grpc.windows.ranks import RecentRanks
 from tests.property.changing import change, changes
 from tests.unit.alone import alone
 from tests.unit.backend import StatusError
@@ -279,6 +280,19 @@ def test_the_fuller_the_more_is_dropped(fills, values):
 
     assert dropped == sorted(dropped)
     assert all(0.0 <= share <= 1.0 for share in dropped)
+
+
+@given(numbers=st.lists(st.integers(0, 499), min_size=1, max_size=60), size=st.integers(1, 40))
+def test_the_latest_ranks_are_counted_as_in_a_list(numbers, size):
+    ranks = RecentRanks(500, size=size)
+    for number in numbers:
+        ranks.add(number)
+    latest = numbers[-size:]
+
+    for number in {*numbers, 0, 99, 100, 499}:
+        before = sum(each < number for each in latest) / len(latest)
+        assert ranks.share_before(number) == before
+        assert ranks.share_at(number) == latest.count(number) / len(latest)
 
 
 @settings(max_examples=30)

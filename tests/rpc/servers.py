@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from ninelives_grpc import aio, server_interceptor
+from ninelives_grpc import AdmissionExecutor, Stack, aio, server_interceptor
 
 from .handlers import async_handlers, plain_handlers
 
 if TYPE_CHECKING:
-    from ninelives_grpc import Routes, Stack
+    from ninelives_grpc import Routes
 
     from .backend import Backend
     from .clients import LoopThread
@@ -39,7 +39,9 @@ class SyncServer:
         options: Any = None,
         port: int = 0,
     ) -> None:
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="test-server")
+        queued = isinstance(protection, Stack) and "admission_queue" in protection.policies
+        make_pool = AdmissionExecutor if queued else ThreadPoolExecutor
+        self._pool = make_pool(WORKERS, thread_name_prefix="test-server")
         if protection is not None:
             interceptors = (*interceptors, server_interceptor(protection))
         self.server = grpc.server(self._pool, interceptors=interceptors, options=options)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,12 +17,15 @@ from ninelives_grpc import (
     AdmissionExecutor,
     AdmissionQueue,
     Bulkhead,
+    Method,
     RateLimit,
     Respond,
     Routes,
     Timeout,
     server_interceptor,
 )
+from ninelives_grpc.admission.job import Job
+from ninelives_grpc.admission.ticket import ARRIVAL, entrance_of
 from ninelives_grpc.testing import MemorySink
 
 from . import leaks
@@ -545,6 +550,82 @@ def test_a_bulkhead_inside_refuses_and_teaches_nothing(
 
     assert "bulkhead" in answer.details
     assert gate_of(stack).state(0.0)["service_time"] == 0.0
+
+
+@pytest.mark.parametrize("wait", [60.0, 0.05], ids=["served", "thrown out"])
+def test_a_call_that_has_waited_leaves_nothing_for_the_garbage_collector(
+    wait: float, shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    stack = new_stack(AdmissionQueue(default_wait=wait))
+    server = shop(stack)
+    gc.collect()
+    gc.disable()
+    try:
+        server.busy()
+        calls = [server.start() for _ in range(3)]
+        if wait > 1.0:
+            wait_for(stack, 3)
+            server.backend.release()
+        for call in calls:
+            call.code()
+        server.backend.release()
+        leaks.eventually(lambda: not jobs(), jobs)
+    finally:
+        gc.enable()
+
+
+def jobs() -> list[object]:
+    """Return the calls that an executor has to do with."""
+    return [each for each in gc.get_objects() if type(each) is Job]
+
+
+def test_a_future_that_is_cancelled_while_it_waits_leaves_the_line(
+    new_stack: Callable[..., Stack],
+) -> None:
+    stack = new_stack(AdmissionQueue(default_wait=60.0))
+    entrance = entrance_of(stack, Method("test.Scripted/unary_unary"), streams=False)
+    go_on, ran = threading.Event(), []
+
+    def arrive(pool: AdmissionExecutor, work: Callable[[], object]) -> Future[Any]:
+        context = Context()
+        context.run(ARRIVAL.set, (entrance, ()))
+        return pool.submit(context.run, work)
+
+    with AdmissionExecutor(1) as pool:
+        runs = arrive(pool, lambda: go_on.wait(PATIENCE))
+        cancelled, waits = arrive(pool, lambda: ran.append("no")), arrive(pool, lambda: "yes")
+        assert gate_of(stack).state(0.0)["queued"] == 2
+
+        assert cancelled.cancel()
+
+        assert gate_of(stack).state(0.0)["queued"] == 1
+        go_on.set()
+        assert waits.result(PATIENCE) == "yes"
+        assert runs.result(PATIENCE)
+    assert ran == []
+
+
+def test_what_is_cancelled_at_the_end_never_runs_and_gives_its_place_back(
+    new_stack: Callable[..., Stack],
+) -> None:
+    stack = new_stack(AdmissionQueue(default_wait=60.0))
+    entrance = entrance_of(stack, Method("test.Scripted/unary_unary"), streams=False)
+    go_on = threading.Event()
+
+    def arrive(pool: AdmissionExecutor) -> Future[Any]:
+        context = Context()
+        context.run(ARRIVAL.set, (entrance, ()))
+        return pool.submit(context.run, go_on.wait, PATIENCE)
+
+    pool = AdmissionExecutor(1)
+    runs, waits = arrive(pool), arrive(pool)
+
+    pool.shutdown(wait=False, cancel_futures=True)
+    go_on.set()
+
+    assert waits.cancelled()
+    assert runs.result(PATIENCE)
+    pool.shutdown()
 
 
 def test_a_call_that_fails_gives_its_place_back(

@@ -108,6 +108,38 @@ for child, reading in children:
     assert os.waitpid(child, 0)[1] == 0
 """
 
+EXECUTOR = """
+import json, os, threading
+
+import grpc
+
+from ninelives_grpc import *
+
+stack = Stack("s", AdmissionQueue())
+pool = AdmissionExecutor(1)
+go_on = threading.Event()
+held = pool.submit(go_on.wait)
+child = os.fork()
+if not child:
+    server = grpc.server(pool, interceptors=[server_interceptor(stack)])
+    method = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+    handlers = grpc.method_handlers_generic_handler("test.Echo", {"Say": method})
+    server.add_generic_rpc_handlers((handlers,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel("127.0.0.1:%d" % port) as channel:
+        say = channel.unary_unary("/test.Echo/Say")
+        answers = [say(b"a", timeout=20), say(b"b", timeout=20)]
+    server.stop(None).wait()
+    pool.shutdown()
+    print(json.dumps([answer.decode() for answer in answers]), flush=True)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+go_on.set()
+held.result(20)
+pool.shutdown()
+"""
+
 IN_THE_MIDDLE = """
 import json, os, signal, threading
 
@@ -270,3 +302,7 @@ def test_sensors_are_read_on_in_a_forked_child() -> None:
     )
 
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_an_executor_that_was_at_work_before_the_fork_serves_a_child() -> None:
+    assert run(EXECUTOR) == [["a", "b"]]

@@ -61,7 +61,8 @@ def test_a_server_serves_the_share_that_is_asked_for(
 def test_a_server_sheds_load_while_its_loop_is_stuck(
     new_stack: Callable[..., Stack], loop: LoopThread, opened: ExitStack
 ) -> None:
-    stack = new_stack(LoadShed(sources=["loop_lag"], lag_limit=0.01, interval=0.005))
+    shed = LoadShed(sources=["loop_lag"], lag_limit=0.01, interval=0.005, rise=100.0)
+    stack = new_stack(shed)
     gate: Any = stack.policy("load_shed")
 
     async def stuck(request: bytes, _: Any) -> bytes:
@@ -76,7 +77,6 @@ def test_a_server_sheds_load_while_its_loop_is_stuck(
     answered = call(REQUESTS[0], timeout=PATIENCE)
 
     assert answered == REQUESTS[0]
-    assert gate.state(0.0)["source"] == "loop_lag"
     assert stack.emitter.counts["load_shed", "LoadShedDegraded"] >= 1
 
 

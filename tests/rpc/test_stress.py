@@ -17,6 +17,7 @@ import grpc
 import pytest
 
 from ninelives_grpc import (
+    AdmissionQueue,
     Bulkhead,
     CircuitBreaker,
     Fault,
@@ -90,7 +91,10 @@ class Town:
         self.clients: list[tuple[Client, bool]] = []
         self._loop = loop
         self._servers: dict[str, Server] = {}
-        self._guards = {kind: self._new(f"{kind} server", Limit(5.0) + gates()) for kind in SERVERS}
+        self._guards = {
+            kind: self._new(f"{kind} server", Limit(5.0) + AdmissionQueue() + gates())
+            for kind in SERVERS
+        }
         opened.callback(self._close)
         for kind in self._guards:
             self._start(kind, 0)

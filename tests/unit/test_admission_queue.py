@@ -76,7 +76,8 @@ def test_a_call_that_could_not_be_in_time_is_refused_on_arrival():
     assert isinstance(late, Refusal)
     assert late.code is Code.RESOURCE_EXHAUSTED
     assert late.retry_after == pytest.approx(1.0)
-    assert in_time.until == pytest.approx(3.0, abs=0.1)
+    # It needs 1 s, and keeps a tenth of its time for what is no work.
+    assert in_time.until == pytest.approx(2.6, abs=0.1)
 
 
 def test_a_place_is_given_at_once_however_little_time_is_left():
@@ -84,6 +85,22 @@ def test_a_place_is_given_at_once_however_little_time_is_left():
     learn(gate, 5.0)
 
     assert gate.admit(CALL, 0.0, 0.5) is PERMIT
+
+
+def test_a_call_with_less_time_than_a_call_takes_is_refused_while_others_are():
+    gate = busy(AdmissionQueue(1, over_after=5.0), takes=1.0)
+    assert isinstance(gate.admit(CALL, 0.0, 0.9), Refusal)
+    gate.settle(PERMIT, succeeded(1.0), 1.0)
+
+    hopeless = gate.admit(CALL, 1.0, 1.5)
+    entered = gate.enter(1.0)
+    has_time = gate.admit(CALL, 1.0, 3.0)
+
+    assert isinstance(hopeless, Refusal)
+    assert not entered
+    assert has_time is PERMIT
+    gate.settle(PERMIT, succeeded(1.0), 1.0)
+    assert gate.admit(CALL, 9.0, 9.5) is PERMIT
 
 
 def test_a_call_whose_latest_start_has_passed_is_thrown_out_and_never_started():
@@ -191,6 +208,28 @@ def test_then_only_so_many_may_wait_as_are_served_within_a_moment():
         gate.settle(PERMIT, succeeded(0.1), 0.5)
     let_in = gate.admit(CALL, 0.5, 9.0)
     assert let_in.until == pytest.approx(0.55)
+
+
+def test_on_arrival_it_is_clear_that_there_is_no_chance_in_such_a_line():
+    gate, placed = over_line()
+
+    sure = gate.would_refuse(CALL, 0.5)
+    matters_more = gate.would_refuse(call("high"), 0.5)
+    for _ in placed:
+        gate.settle(PERMIT, succeeded(0.1), 0.5)
+
+    assert (sure, matters_more) == (True, False)
+    assert not gate.keyed
+
+
+@pytest.mark.parametrize("scope", ["peer", lambda _: "somebody"])
+def test_on_arrival_nothing_is_clear_where_it_is_not_known_whose_call_it_is(scope):
+    gate = busy(AdmissionQueue(1, over_after=0.5, fair_by=scope), takes=1.0)
+    each = Call(METHOD, 0.0, None, (), None, None, lambda: "ipv4:10.0.0.1:80")
+    line_up(gate, each, each, deadline=99.0)
+
+    assert gate.state(1.0)["over"] is True
+    assert gate.would_refuse(Call(METHOD, 1.0), 1.0) is False
 
 
 def test_a_line_that_was_empty_is_served_from_its_begin_again():

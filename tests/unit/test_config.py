@@ -221,8 +221,14 @@ latency = 0.2
 [stacks.prices.loops.memory]
 law = "governor"
 parameter = "rate_limit/rate"
-gauge = "memory"
+gauge = "queue"
 full = 100.0
+
+[stacks.prices.loops.wait]
+law = "governor"
+parameter = "bulkhead/max_wait"
+gauge = "memory"
+full = 1.0
 
 [stacks.search]
 preset = "relaxed"
@@ -233,18 +239,20 @@ loops = { open = { law = "open_time", parameter = "circuit_breaker/open_duration
 def test_loops_are_built_over_the_parameters_of_their_stacks_and_asked(load, registry, monkeypatch):
     monkeypatch.setenv("NINELIVES_PRICES__SIZE__BACKOFF", "0.8")
     try:
-        load(LOOPS, gauges={"memory": lambda: 0.5})
+        load(LOOPS, gauges={"queue": lambda: 0.5})
 
         assert registry.runner.running
         assert {loop.path: loop.handle.path for loop in registry.loops} == {
             "prices/size": "prices/bulkhead/max_concurrent",
             "prices/memory": "prices/rate_limit/rate",
+            "prices/wait": "prices/bulkhead/max_wait",
             "search/open": "search/circuit_breaker/open_duration",
         }
         size = registry.policy("prices/size")
         assert (size.policy.interval, size.policy.latency, size.bounds()) == (60.0, 0.2, (8, 200))
         assert registry.parameter("prices/size/backoff").get() == 0.8
         assert registry.policy("prices/memory").gauge() == 0.5
+        assert registry.policy("prices/wait").gauge() > 0.0
     finally:
         registry.stop_loops()
 

@@ -60,8 +60,8 @@ MISTAKES = {
         "f: stacks.s.loops.size: needs target",
     ),
     "loop gauge": (
-        loops(size=LOOP | {"gauge": "memory"}),
-        "f: stacks.s.loops.size.gauge: no gauge named 'memory'; there is no gauge at all",
+        loops(size=LOOP | {"gauge": "memories"}),
+        "f: stacks.s.loops.size.gauge: no gauge named 'memories'; did you mean memory",
     ),
     "loop without a gauge": (
         loops(size=LOOP | {"law": "governor", "full": 3.0}),

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from ninelives_grpc import (
+    AdmissionQueue,
     Bulkhead,
     ConcurrencyLimit,
     ConfigError,
@@ -15,8 +16,9 @@ from ninelives_grpc import (
     Stack,
     Timeout,
 )
-from ninelives_grpc.call import Call
+from ninelives_grpc.call import Call, Side
 from ninelives_grpc.outcome import Code
+from ninelives_grpc.policies.gate import PERMIT
 
 from .alone import alone, alone_with_events
 
@@ -143,10 +145,11 @@ def test_the_queue_counts_where_calls_may_wait(registry):
     assert fills == [0.0, 0.0, 0.25, 0.5, 0.75, 1.0]
 
 
-def test_running_calls_count_as_a_share_of_a_limit_that_moves(registry):
-    stack = Stack("s", EarlyDrop() + ConcurrencyLimit(initial_limit=8), registry=registry)
+@pytest.mark.parametrize("limit", [ConcurrencyLimit(initial_limit=8), AdmissionQueue(8)])
+def test_running_calls_count_as_a_share_of_a_limit(registry, limit):
+    stack = Stack("s", EarlyDrop() + limit, registry=registry)
     for _ in range(4):
-        stack.policy("concurrency_limit").admit(call(), 0.0, None)
+        stack.policy(limit.default_name()).admit(call(), 0.0, None)
 
     assert stack.policy("early_drop").state(0.0)["fill"] == 0.5
 
@@ -176,6 +179,35 @@ def test_a_gauge_that_raises_refuses_nobody_and_is_logged_once(caplog):
     assert [record.message for record in caplog.records] == [
         "the gauge of stack/early_drop failed; nothing is refused then"
     ]
+
+
+def test_chance_does_not_decide_twice_over_a_call_that_is_asked_for_on_arrival():
+    gate, passed = alone(EarlyDrop(gauge=Gauge(1.3))), 0
+    arriving, served = (
+        Call(Method("a/B", side=Side.SERVER), 0.0, None, (), None, None, peer)
+        for peer in (None, lambda: "ipv4:1")
+    )
+    for _ in range(4000):
+        verdict = gate.admit(arriving, 0.0, None)
+        if verdict.admitted:
+            gate.take_back(verdict, 0.0)
+            passed += gate.admit(served, 0.0, None).admitted
+
+    assert passed / 4000 == pytest.approx(0.49, abs=0.03)
+
+
+def test_calls_that_have_arrived_and_never_came_are_forgotten_when_there_is_room():
+    gauge = Gauge(2.0)
+    gate = alone(EarlyDrop(gauge=gauge))
+    served = Call(Method("a/B", side=Side.SERVER), 0.0, None, (), None, None, lambda: "ipv4:1")
+    for _ in range(10):
+        gate.take_back(PERMIT, 0.0)
+
+    gauge.fill = 0.0
+    gate.admit(served, 0.0, None)
+    gauge.fill = 2.0
+
+    assert not gate.admit(served, 0.0, None).admitted
 
 
 def test_a_changed_bound_holds_from_the_next_call_on():

@@ -7,7 +7,16 @@ import pytest
 
 import ninelives_grpc
 
-FOREIGN = ("starlette", "strawberry", "mcp", "redis", "opentelemetry.sdk", "pydantic")
+FOREIGN = (
+    "matplotlib",
+    "mcp",
+    "ninelives_grpc.simulation",
+    "opentelemetry.sdk",
+    "pydantic",
+    "redis",
+    "starlette",
+    "strawberry",
+)
 WITH_A_STACK = """
 import sys
 import ninelives_grpc

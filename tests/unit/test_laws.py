@@ -50,6 +50,33 @@ def test_calls_that_a_policy_refused_are_no_failures():
     assert asked(laws.AimdLaw(), 10.0, metrics) == [11.0]
 
 
+def test_cuts_that_do_not_make_calls_quicker_are_taken_back_and_not_tried_again():
+    law = laws.AimdLaw(latency=0.1, backoff=0.5)
+    slow = reading(p50=0.2)
+
+    # 4 is less than 0.6 of 8, and a look later latency has not followed.
+    said = asked(law, 8.0, slow, slow, slow, slow, reading(p50=0.3))
+
+    assert said == [4.0, None, 8.0, None, 4.0]
+
+
+def test_cuts_of_no_use_are_tried_again_after_a_while():
+    law = laws.AimdLaw(latency=0.1, backoff=0.5)
+
+    said = asked(law, 8.0, *[reading(p50=0.2)] * 104)
+
+    assert said == [4.0, None, 8.0, *[None] * 99, 4.0, None]
+
+
+def test_cuts_that_make_calls_quicker_go_on():
+    law = laws.AimdLaw(latency=0.1, backoff=0.5)
+    p50 = (0.8, 0.4, 0.4, 0.2, 0.2, 0.1)
+
+    said = asked(law, 64.0, *(reading(p50=each, used=0.0) for each in p50))
+
+    assert said == [32.0, None, 16.0, None, 8.0, None]
+
+
 def test_a_gradient_cuts_when_calls_become_slower_than_usual():
     usual, slow = reading(p50=0.01), reading(p50=0.03)
 
@@ -263,6 +290,15 @@ def test_a_governor_moves_a_parameter_by_a_gauge():
 
     assert world.handle.get() == 100.0
     assert world.state["condition"] == "degraded"
+
+
+def test_a_gauge_that_does_not_know_leaves_the_value():
+    world = Steered(
+        laws.GovernorLaw(200.0), RateLimit(150.0), "rate_limit/rate", gauge=lambda: None
+    )
+
+    assert [world.tick() for _ in range(3)] == [None] * 3
+    assert world.state["errors"] == 0
 
 
 WEIGHTS = {"level": 0.5, "trend": 0.5, "error": 0.2}

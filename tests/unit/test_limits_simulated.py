@@ -34,11 +34,11 @@ def test_ten_times_the_load_costs_little_more_than_its_refusals():
 
 @pytest.mark.parametrize("change", [{"slower": 2.0}, {"workers": 8}], ids=str)
 def test_a_backend_that_can_do_less_does_what_it_can_two_seconds_later(change):
-    assert goodput(USUAL, Phase(seconds=12.0, load=0.7, **change), after=2.0) >= 0.97
+    assert goodput(USUAL, Phase(seconds=12.0, load=0.7, **change), after=2.0) >= 0.98
 
 
-def test_latency_that_comes_from_elsewhere_is_found_out_within_three_seconds():
-    assert goodput(USUAL, Phase(seconds=10.0, load=0.7, added=0.1), after=3.0) >= 0.97
+def test_latency_that_comes_from_elsewhere_is_found_out_within_a_second():
+    assert goodput(USUAL, Phase(seconds=10.0, load=0.7, added=0.1), after=1.0) >= 0.97
 
 
 def test_nothing_is_refused_that_could_be_done():

@@ -9,6 +9,7 @@ import weakref
 import pytest
 
 from ninelives_grpc import Bulkhead, FeedbackLoop, Registry, Stack, aio
+from ninelives_grpc.testing import assert_ended, assert_settled
 from tests.waiting import until
 
 
@@ -180,3 +181,31 @@ def test_a_forked_child_asks_the_loops_in_a_thread_of_its_own(registry):
 
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_bulkhead_that_a_loop_resizes_under_threads_settles_every_place(registry):
+    class Swings:
+        learns_from_calls = False
+
+        def calculate(self, metrics, current):
+            return 2.0 if current > 2.0 else 12.0
+
+    stack = Stack("s", Bulkhead(12, max_queue=8, max_wait=10.0), registry=registry)
+    handle = stack.parameters["bulkhead/max_concurrent"]
+    loop = registry.add_loop(FeedbackLoop(Swings(), handle, interval=0.01))
+
+    def calls():
+        for _ in range(200):
+            stack.call(threading.get_ident)
+
+    callers = [threading.Thread(target=calls) for _ in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+    until(lambda: loop.adjusted > 1)
+    registry.stop_loops()
+
+    assert_settled(stack)
+    assert_ended(stack, success=1600)
+    assert loop.errors == 0

@@ -29,6 +29,11 @@ def write(root, **files):
         path.write_text(text)
 
 
+def held(kibibytes):
+    """Return what the kernel says of a process that holds so much."""
+    return f"9000 {kibibytes * 1024 / os.sysconf('SC_PAGE_SIZE'):.0f} 20 1 0 500 0\n"
+
+
 def group(root, path, *, limit="max", high="max", current=0, inactive=0):
     """Make a control group of version 2."""
     directory = root / "sys/fs/cgroup" / path
@@ -91,16 +96,23 @@ def test_version_1_is_read_where_there_is_no_version_2(root):
     assert Memory(root=root).read() == pytest.approx(0.5)
 
 
-def test_without_a_limit_the_machine_counts(root):
-    write(root, proc__self__cgroup="0::/app\n", proc__meminfo=MEMINFO)
+def test_without_a_limit_what_is_held_and_what_is_left_on_the_machine_counts(root):
+    write(root, proc__self__cgroup="0::/app\n", proc__meminfo=MEMINFO, proc__self__statm=held(600))
     group(root, "app", current=900)
     group_1(root, "", limit=9223372036854771712, usage=5000)
 
     assert Memory(root=root).read() == pytest.approx(0.6)
 
 
+def test_what_others_hold_does_not_count_as_long_as_there_is_enough(root):
+    crowded = "MemTotal: 100000 kB\nMemAvailable: 5400 kB\n"
+    write(root, proc__meminfo=crowded, proc__self__statm=held(600))
+
+    assert Memory(root=root).read() == pytest.approx(0.1)
+
+
 def test_a_limit_that_comes_later_counts_from_then_on(root):
-    write(root, proc__self__cgroup="0::/app\n", proc__meminfo=MEMINFO)
+    write(root, proc__self__cgroup="0::/app\n", proc__meminfo=MEMINFO, proc__self__statm=held(600))
     group(root, "app", current=900)
     memory = Memory(root=root)
     before = memory.read()
@@ -122,11 +134,11 @@ def test_a_limit_of_ones_own_is_for_what_the_process_holds(root):
 def test_psutil_is_asked_where_there_is_no_proc(root, monkeypatch):
     holds = types.SimpleNamespace(memory_info=lambda: types.SimpleNamespace(rss=250))
     told = types.SimpleNamespace(
-        virtual_memory=lambda: types.SimpleNamespace(percent=75.0), Process=lambda: holds
+        virtual_memory=lambda: types.SimpleNamespace(available=250), Process=lambda: holds
     )
     monkeypatch.setitem(sys.modules, "psutil", told)
 
-    assert Memory(root=root).read() == pytest.approx(0.75)
+    assert Memory(root=root).read() == pytest.approx(0.5)
     assert Memory(lambda: 1000, root=root).read() == pytest.approx(0.25)
 
 

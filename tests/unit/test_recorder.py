@@ -263,3 +263,39 @@ def test_what_was_paid_for_and_then_refused_is_no_repetition(registry, clock, tr
             stack.call(lambda: "answer")
 
     assert stack.recorder.totals().retries.total() == 0
+
+
+def test_a_reader_gathers_the_calls_from_one_look_to_the_next(recorder):
+    ended(recorder, succeeded(0.0))
+    reader = recorder.follow(1.0)
+    for duration in (0.1, 0.3):
+        ended(recorder, succeeded(0.0), start=1.0, end=1.0 + duration)
+    ended(recorder, REFUSED, start=1.0, end=1.0)
+
+    traffic, mean = recorder.read(reader, 3.0)
+    again, _ = recorder.read(reader, 5.0)
+
+    assert (traffic.calls, traffic.refusals, traffic.seconds) == (3, 1, 2.0)
+    assert mean == pytest.approx(0.2)
+    assert (again.calls, again.seconds) == (3, 4.0)
+    assert recorder.ended_at == 1.3
+
+
+def test_a_call_between_a_look_and_the_next_beginning_is_not_left_out(recorder):
+    reader = recorder.follow(0.0)
+    ended(recorder, succeeded(0.0))
+    recorder.read(reader, 1.0)
+    ended(recorder, succeeded(0.0))
+    recorder.fold()
+
+    recorder.restart(reader, 1.0)
+
+    assert recorder.read(reader, 2.0).traffic.calls == 1
+
+
+def test_who_leaves_is_told_of_no_more_calls(recorder):
+    reader = recorder.follow(0.0)
+    recorder.leave(reader)
+    ended(recorder, succeeded(0.0))
+
+    assert recorder.read(reader, 1.0).traffic.calls == 0

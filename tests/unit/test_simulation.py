@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ninelives_grpc import Bulkhead, RateLimit, Registry, Stack
+from ninelives_grpc import Bulkhead, RateLimit, Registry, Stack, Timeout
 from ninelives_grpc.errors import ConfigError
-from ninelives_grpc.simulation import Caller, Made, Phase, Server, Service, Traffic, simulate
+from ninelives_grpc.simulation import Caller, Made, Phase, Server, Service, Traffic, load, simulate
 from ninelives_grpc.simulation.suite import candidates
 from tests.unit.simulated import USUAL, all_ended, run, scenario, source
 
@@ -292,6 +292,17 @@ def test_bursts_and_ramps_are_as_many_calls_as_they_say():
     assert run(ramp).totals().offered == pytest.approx(0.6 * 800 * 50, rel=0.02)
 
 
+def test_the_same_phase_twice_is_as_one_that_is_twice_as_long():
+    phase = Phase(seconds=2.0, load=0.5, burst_load=2.0, burst_every=0.5, flap_every=0.5)
+    long = Phase(seconds=4.0, load=0.5, burst_load=2.0, burst_every=0.5, flap_every=0.5)
+    twice, once = run(phase, phase), run(long)
+
+    assert twice.totals().offered == pytest.approx(once.totals().offered, rel=0.05)
+    assert [at for at, _ in twice.capacities] == pytest.approx(
+        [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]
+    )
+
+
 def test_what_is_possible_follows_a_backend_that_flaps():
     phase = Phase(seconds=8.0, load=0.7, slower=2.0, flap_every=2.0)
 
@@ -347,6 +358,22 @@ def test_no_permit_is_lost_or_given_back_twice_by_any_end_of_a_call():
         assert (bulkhead.in_flight, bulkhead.state(0.0)["queued"]) == (0, 0)
 
 
+@pytest.mark.parametrize("client", [None, source("timeout", timeout={"seconds": 1.0})])
+def test_a_timeout_of_the_server_ends_what_takes_longer(client):
+    stacks = []
+
+    def timed(clock):
+        expression = Timeout(0.02) + Bulkhead(100)
+        stacks.append(Stack("shop", expression, clock=clock, registry=Registry()))
+        return stacks[-1]
+
+    service = Service(kind="fixed", mean=0.03)
+    result = run(Phase(seconds=2.0, load=0.2), service=service, stack=Made(timed), client=client)
+    totals = result.totals()
+
+    assert totals.late == totals.offered == stacks[0].policy("timeout").occurred > 100
+
+
 def test_what_makes_no_sense_on_a_server_is_told_as_by_a_server():
     with pytest.raises(ConfigError, match="Retry makes no sense on a server"):
         run(USUAL, stack=RETRIES)
@@ -384,6 +411,35 @@ def test_feedback_loops_are_asked_when_they_are_due_and_see_the_calls():
     assert [calls for _, calls in loop.asked] == pytest.approx([400, 800, 1200], rel=0.15)
     limits = [next(s.limit for s in result.samples if s.at >= at) for at in (0.5, 1.5, 2.5, 3.4)]
     assert limits == [64, 32, 16, 8]
+
+
+def test_clients_that_throttle_save_a_server_that_refusals_alone_would_fill():
+    storm = load("client_throttle")
+    alone = simulate(storm.with_stacks(client=None))
+    throttled = simulate(storm)
+
+    assert alone.measure(storm.marks[0]) < 0.05
+    assert all(mark.reached(throttled.measure(mark)) for mark in storm.marks)
+    assert throttled.amplification(6.0, 15.0) < 0.2
+
+
+def test_a_loop_of_a_configuration_finds_the_size_of_a_bulkhead():
+    size = {
+        "law": "aimd",
+        "parameter": "bulkhead/max_concurrent",
+        "latency": 0.1,
+        "interval": 1.0,
+        "cooldown": 1.0,
+    }
+    wide = {"max_concurrent": 400}
+    phases = (USUAL, Phase(seconds=25.0, load=2.0))
+    alone = run(*phases, stack=source("bulkhead", bulkhead=wide))
+    steered = run(*phases, stack=source("bulkhead", bulkhead=wide, loops={"size": size}))
+
+    assert alone.goodput(25.0, 30.0) < 0.1
+    assert steered.goodput(25.0, 30.0) > 0.95
+    last = [sample.limit for sample in steered.samples if 25.0 < sample.at < 30.0]
+    assert 20 < min(last) <= max(last) < 120
 
 
 def test_a_scenario_of_no_calls_is_no_trouble():

@@ -4,6 +4,7 @@ import textwrap
 
 import pytest
 
+from ninelives_grpc import simulation
 from ninelives_grpc.config.problems import Problems
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.simulation import load, shipped, simulate
@@ -189,9 +190,14 @@ def test_every_shipped_scenario_is_sound_and_has_a_title_and_marks():
 
         assert scenario.title, name
         assert scenario.marks, name
-    assert shipped("overload") == shipped()
+    assert set(shipped("overload")) | set(shipped("clients")) == set(shipped())
     assert shipped("no such suite") == []
 
 
 def test_recorded_calls_need_no_phases(read):
     assert read("title = 'x'", recorded=True).phases == ()
+
+
+def test_every_public_name_of_the_simulation_says_what_it_is():
+    for name in simulation.__all__:
+        assert getattr(simulation, name).__doc__, name

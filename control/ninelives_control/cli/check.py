@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from ninelives_grpc.lint import Finding
     from ninelives_grpc.stacks.stack import Stack
 
-_NOBODY = "no policy or stack named"
+_HANDED_IN = {"no policy or stack named": "policy", "no gauge named": "gauge"}
+"""How errors begin about names that a program may hand in, and the option that says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +124,9 @@ def _problem(file: Path, error: ConfigError) -> Problem:
     text = file.read_text(encoding="utf-8")
     line = line_of(text, field, toml=file.suffix == ".toml")
     message = error.message
-    if message.startswith(_NOBODY):
-        message += " (--policy NAME if the program hands it in)"
+    for beginning, option in _HANDED_IN.items():
+        if message.startswith(beginning):
+            message += f" (--{option} NAME if the program hands it in)"
     return Problem(line=line, field=field, message=message)
 
 

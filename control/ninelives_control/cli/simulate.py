@@ -153,11 +153,16 @@ def _compare(wanted: Wanted, form: str) -> bool:
     """Simulate a suite or random servers, and tell whether the default misses a mark."""
     if wanted.picture is not None or wanted.recorded is not None:
         raise click.UsageError("--plot and --recorded go with single scenarios")
+    if wanted.scenarios or (wanted.suite is not None and wanted.servers):
+        raise click.UsageError("name scenarios, or ask for a --suite, or for --random servers")
     if wanted.servers:
         scenarios = random_servers(wanted.servers, wanted.seeds[0])
         seeds: tuple[int, ...] = wanted.seeds[:1]
     else:
         scenarios, seeds = [load(name) for name in _suite(wanted.suite or "")], wanted.seeds
+    if wanted.client is not None:
+        client = file_source(wanted.client)
+        scenarios = [each.with_stacks(client=client) for each in scenarios]
     rows = run_suite(
         scenarios,
         _stacks(wanted),
@@ -284,8 +289,8 @@ def _print_servers(rows: Sequence[Row]) -> None:
 
 
 def _tell(done: int, of: int) -> None:
-    """Say on stderr how far it is: always where somebody looks, else now and then."""
+    """Say on stderr how far it is: always where somebody looks, else twenty times."""
     if sys.stderr.isatty():
         click.echo(f"\r{done} of {of} simulations", nl=done == of, err=True)
-    elif done == of or not done % 100:
+    elif done * 20 // of != (done - 1) * 20 // of:
         click.echo(f"{done} of {of} simulations", err=True)
