@@ -28,12 +28,11 @@ import grpc
 
 from ninelives_grpc import (
     AdmissionExecutor,
-    AdmissionQueue,
     Bulkhead,
-    ConcurrencyLimit,
     Registry,
     Stack,
     aio,
+    presets,
     server_interceptor,
 )
 from ninelives_grpc.policies.concurrency_limit import Algorithm
@@ -128,14 +127,17 @@ VARIANTS = (NOTHING, NATIVE, "bulkhead", QUEUE, LIMIT, "aimd", "vegas", "gradien
 
 def stack_of(variant: str) -> Stack | None:
     """Return the stack of a variant, or None where gRPC is on its own."""
+    registry = Registry()
     if variant in {NOTHING, NATIVE}:
         return None
     if variant == "bulkhead":
-        return Stack("rushed", Bulkhead(SPARE), registry=Registry())
+        return Stack("rushed", Bulkhead(SPARE), registry=registry)
     if variant == QUEUE:
-        return Stack("rushed", AdmissionQueue(PLACES), registry=Registry())
+        # An asyncio server has no workers to know the width by.
+        return presets.server("rushed", {"admission_queue/width": PLACES}, registry=registry)
     algorithm = Algorithm.NL if variant == LIMIT else Algorithm(variant)
-    return Stack("rushed", ConcurrencyLimit(algorithm=algorithm), registry=Registry())
+    overrides = {"concurrency_limit/algorithm": algorithm}
+    return presets.aio_server("rushed", overrides, registry=registry)
 
 
 def _handler(work: Any) -> grpc.GenericRpcHandler:
