@@ -103,7 +103,10 @@ class AdmissionExecutor(ThreadPoolExecutor):
         if isinstance(verdict, Permit):
             return self._start(job)
         if isinstance(verdict, Refusal):
-            return self._refuse(job, verdict)
+            work = job.refuse(verdict)
+            # Here where that is possible, as it is only a status to send: another thread would have
+            # to be woken up first, and wait for Python's lock among those that are at work.
+            return self._refuse(work) if work == job.run else _done(work)
         assert isinstance(verdict, Place)
         return self._wait(job, verdict)
 
@@ -144,22 +147,21 @@ class AdmissionExecutor(ThreadPoolExecutor):
             future = super().submit(job.run)
         except RuntimeError:
             job.finished(None)
-            return self._refuse(job, job.gate.shut(job.call, job.now()))
+            return self._refuse(job.refuse(job.gate.shut(job.call, job.now())))
         future.add_done_callback(job.finished)
         return future
 
-    def _refuse(self, job: Job, refusal: Refusal) -> Future[Any]:
+    def _refuse(self, work: Callable[[], Any]) -> Future[Any]:
         """Have a client told that its call is refused."""
-        job.refusal = refusal
         try:
-            return self._refusing.submit(job.run)
+            return self._refusing.submit(work)
         except RuntimeError:
             # A call that came after the end has to be ended all the same, or its server never does.
             late: Future[Any] = Future()
             late.set_running_or_notify_cancel()
-            work = partial(_do, late, job.run)
+            own = partial(_do, late, work)
             try:
-                threading.Thread(target=work, name=f"{self._prefix}-late", daemon=True).start()
+                threading.Thread(target=own, name=f"{self._prefix}-late", daemon=True).start()
             except RuntimeError as error:
                 # The interpreter ends, and nobody is told anything any more.
                 late.set_exception(error)
@@ -204,10 +206,10 @@ class AdmissionExecutor(ThreadPoolExecutor):
         if isinstance(verdict, Permit):
             done = self._start(job)
         elif isinstance(verdict, Refusal):
-            done = self._refuse(job, verdict)
+            done = self._refuse(job.refuse(verdict))
         else:
             gate.abandon(verdict, now)
-            done = self._refuse(job, gate.shut(job.call, now))
+            done = self._refuse(job.refuse(gate.shut(job.call, now)))
         done.add_done_callback(partial(_pass_on, future))
 
     def _cancelled(self, job: Job, future: Future[Any]) -> None:
@@ -248,6 +250,13 @@ class _Turns(threading.local):
 
 
 _turns = _Turns()
+
+
+def _done(work: Callable[[], Any]) -> Future[Any]:
+    """Do some work, and return its result as a future that is done."""
+    future: Future[Any] = Future()
+    _do(future, work)
+    return future
 
 
 def _do(future: Future[Any], work: Callable[[], Any]) -> None:

@@ -79,9 +79,8 @@ class Nq:
         """
         told += self.advance(now)
         if self.in_flight < self.limit and not self.lines.size:
-            if now < self.pressed and deadline is not None and deadline - now < self.service.mean:
-                # A server that does not keep up with reading gets calls when it is too late. This
-                # is no reason to go on so: an idle server would never find out that it is quick.
+            if self._comes_late(now, deadline):
+                # This is no reason to go on so: it would keep itself going.
                 return None, "deadline"
             self.in_flight += 1
             self.acquired += 1
@@ -127,6 +126,17 @@ class Nq:
             self.acquired += 1
             told.append(place)
         return told
+
+    def _comes_late(self, now: float, deadline: float | None) -> bool:
+        """Tell whether a call is refused though a place is free.
+
+        A server that does not keep up with reading gets calls when it is too late for them. Yet
+        what calls take is only learned from those that run: some always may, or a backend that has
+        been slow for longer than a deadline would be taken to be so for ever.
+        """
+        if deadline is None or now >= self.pressed or 2 * self.in_flight < self.limit:
+            return False
+        return deadline - now < self.service.mean
 
     def _refused(self, reason: str, now: float) -> str:
         """Note that somebody is refused, and return why."""

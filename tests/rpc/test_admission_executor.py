@@ -138,6 +138,82 @@ def test_a_call_that_would_be_late_is_told_so_while_every_worker_is_busy(
     assert [event.name for event in sink.events] == ["AdmissionRefused", "RequestFailed"]
 
 
+def test_a_refusal_on_arrival_takes_no_thread_and_reads_no_request(
+    shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    stack = new_stack(AdmissionQueue())
+    server = shop(stack, pool=AdmissionExecutor(1, thread_name_prefix="no-thread"))
+    read: list[bytes] = []
+    server.server.add_generic_rpc_handlers((_reading(read),))
+    server.busy()
+    learn(stack, 60.0)
+
+    with pytest.raises(grpc.RpcError) as refused:
+        server.channel.unary_unary("/test.Reading/Do")(b"late", timeout=PATIENCE)
+
+    assert "it could not be served in time" in refused.value.details()
+    assert read == []
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("no-thread-refusal")]
+
+
+def test_an_interceptor_around_ours_sees_the_refusals(
+    backend: Backend, opened: ExitStack, new_stack: Callable[..., Stack]
+) -> None:
+    stack = new_stack(AdmissionQueue())
+    around = Around()
+    pool = AdmissionExecutor(1)
+    opened.callback(pool.shutdown)
+    server = grpc.server(pool, interceptors=[around, server_interceptor(stack)])
+    server.add_generic_rpc_handlers((plain_handlers(backend),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    opened.callback(lambda: server.stop(None).wait())
+    opened.callback(backend.release)
+    channel = opened.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}"))
+    backend.plays(STALL)
+    stalled = start(channel, UNARY)
+    backend.wait_until_stalled()
+    learn(stack, 60.0)
+
+    assert seen(start(channel, UNARY, timeout=PATIENCE), UNARY).code is (
+        StatusCode.RESOURCE_EXHAUSTED
+    )
+    assert around.ended == [StatusCode.RESOURCE_EXHAUSTED]
+    assert not stalled.done()
+    backend.release()
+
+
+class Around(grpc.ServerInterceptor):
+    """Wraps handlers, and notes with which code calls ended by an exception."""
+
+    def __init__(self) -> None:
+        self.ended: list[StatusCode] = []
+
+    def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        handler = continuation(handler_call_details)
+
+        def wrapped(request: Any, context: Any) -> Any:
+            try:
+                return handler.unary_unary(request, context)
+            except Exception:
+                self.ended.append(context.code())
+                raise
+
+        return grpc.unary_unary_rpc_method_handler(wrapped)
+
+
+def _reading(read: list[bytes]) -> grpc.GenericRpcHandler:
+    """Return the handler of `/test.Reading/Do`, which notes the requests that are read."""
+
+    def deserialize(request: bytes) -> bytes:
+        read.append(request)
+        return request
+
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, _: request, deserialize)
+    return grpc.method_handlers_generic_handler("test.Reading", {"Do": handler})
+
+
 def test_a_registered_method_tells_its_deadline_too(
     shop: Any, opened: ExitStack, new_stack: Callable[..., Stack]
 ) -> None:

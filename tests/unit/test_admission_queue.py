@@ -88,7 +88,7 @@ def test_a_place_is_given_at_once_however_little_time_is_left():
 
 
 def test_a_call_with_less_time_than_a_call_takes_is_refused_while_others_are():
-    gate = busy(AdmissionQueue(1, over_after=5.0), takes=1.0)
+    gate = busy(AdmissionQueue(2, over_after=5.0), takes=1.0)
     assert isinstance(gate.admit(CALL, 0.0, 0.9), Refusal)
     gate.settle(PERMIT, succeeded(1.0), 1.0)
 
@@ -116,7 +116,17 @@ def test_a_server_that_was_slow_once_finds_out_that_it_is_quick_however_many_cal
             served += 1
             gate.settle(PERMIT, succeeded(0.02), n / 10 + 0.02)
 
-    assert served == 95
+    assert served == 100
+
+
+def test_while_half_of_the_places_are_free_a_call_may_always_show_what_it_takes():
+    gate = busy(AdmissionQueue(2, over_after=5.0), takes=1.0)
+    assert isinstance(gate.admit(CALL, 0.0, 0.9), Refusal)
+    gate.settle(PERMIT, succeeded(1.0), 1.0)
+    gate.settle(PERMIT, succeeded(1.0), 1.0)
+
+    assert gate.admit(CALL, 1.0, 1.5) is PERMIT
+    assert isinstance(gate.admit(CALL, 1.0, 1.5), Refusal)
 
 
 def test_a_call_whose_latest_start_has_passed_is_thrown_out_and_never_started():
