@@ -13,6 +13,7 @@ from ninelives_grpc.outcome import Code, cancelled, failed, refused, succeeded
 from ninelives_grpc.policies.gate import Refusal
 
 from .alone import alone, alone_with_events, names
+from .backend import StatusError
 
 METHOD = Method("shop.v1.Prices/Get", side=Side.CLIENT)
 OVERLOAD = Outcome(Kind.IGNORED, Code.RESOURCE_EXHAUSTED, 0.001)
