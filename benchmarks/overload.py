@@ -17,6 +17,7 @@ the simulation says of good and back. Storms: attempts for each call while the b
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 from collections.abc import Callable
@@ -37,7 +38,7 @@ from load import (
     capacity,
     run,
 )
-from rushed import LIMIT, NATIVE, NOTHING, PLACES, QUEUE, SPARE, VARIANTS, Happening
+from rushed import LIMIT, NATIVE, NOTHING, PLACES, QUEUE, SHED, SPARE, VARIANTS, Happening
 from storm import ATTEMPT_TIMEOUT, ATTEMPTS, BACKOFF, CALLERS, CLIENTS
 
 from ninelives_grpc.simulation import (
@@ -61,11 +62,13 @@ class Rush(NamedTuple):
 
     Attributes:
         load: Calls that come, as a share of what the server can do.
-        happens: What happens to its backend.
+        slower: How many times as long they take.
+        computes: Whether they take the processor, from begin to end.
     """
 
     load: float = USUAL
     slower: float = 1.0
+    computes: bool = False
 
 
 class Figures(NamedTuple):
@@ -93,7 +96,12 @@ class Storm(NamedTuple):
     sim_back: float
 
 
-RUSHES = {"2x": Rush(2.0), "5x": Rush(5.0), "slower": Rush(slower=2.0)}
+RUSHES = {
+    "2x": Rush(2.0),
+    "5x": Rush(5.0),
+    "slower": Rush(slower=2.0),
+    "computing": Rush(2.0, computes=True),
+}
 STORMS = {"dead": Happening(OUTAGE, fails=True), "hung": Happening(OUTAGE, hangs=True)}
 
 
@@ -102,7 +110,10 @@ STORMS = {"dead": Happening(OUTAGE, fails=True), "hung": Happening(OUTAGE, hangs
 
 def rush(side: str, variant: str, rush: Rush, seconds: float, most: float, calls: Calls) -> Figures:
     """Send a server the calls, and simulate it; `most` is the calls a second that it can do."""
-    happens = [Happening(BEFORE), Happening(seconds, rush.slower), Happening(AFTER)]
+    happens = [
+        Happening(length, slower, computes=rush.computes)
+        for length, slower in ((BEFORE, 1.0), (seconds, rush.slower), (AFTER, 1.0))
+    ]
     shown = run((side, variant), happens, calls)
     begin, end = BEFORE, BEFORE + seconds
     offered = [call for call in shown.calls if begin <= call.due < end]
@@ -127,7 +138,9 @@ def back(shown: Run, end: float) -> float:
 
 
 def simulated(variant: str, rush: Rush, seconds: float, calls: Calls) -> tuple[float, float]:
-    """Simulate the same, and return how much was good, and when all was again."""
+    """Simulate the same where that can be: how much was good, and when all was again."""
+    if rush.computes:
+        return math.nan, math.nan
     phases = (BEFORE, 1.0), (seconds, rush.slower), (AFTER, 1.0)
     scenario = Scenario(
         name="rush",
@@ -199,7 +212,7 @@ def simulated_storm(
         "timeout": {"seconds": ATTEMPT_TIMEOUT},
     }
     if caller not in {"no retries", "retry and budget"}:
-        return float("nan"), float("nan")
+        return math.nan, math.nan
     if caller == "no retries":
         table = {"expression": "timeout", "timeout": {"seconds": DEADLINE}}
     scenario = Scenario(
@@ -262,13 +275,18 @@ def measure(side: str, given: Any) -> None:
 
 def measure_rush(side: str, name: str, most: float, given: Any) -> None:
     """Measure what becomes of each server."""
-    each, seconds = RUSHES[name], given.seconds
+    each, seconds, variants = RUSHES[name], given.seconds, given.variants
+    if each.computes:
+        most = statistics.median(capacity(side, computes=True) for _ in range(3))
+    if each.computes is False or side == "sync":
+        # The other servers have no loop, or one that is never behind.
+        variants = [variant for variant in variants if variant != SHED]
     loads = (BEFORE, USUAL * most), (seconds, each.load * most), (AFTER, USUAL * most)
 
     def of(variant: str, number: int) -> Figures:
         return rush(side, variant, each, seconds, most, calls_of(loads, number))
 
-    report(f"{side}, {name}", Figures._fields, in_turns(given.variants, given.rounds, of))
+    report(f"{side}, {name}", Figures._fields, in_turns(variants, given.rounds, of))
 
 
 def measure_storm(side: str, name: str, most: float, rounds: int) -> None:
