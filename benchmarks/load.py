@@ -43,12 +43,14 @@ class Ended(NamedTuple):
         sent: When it was.
         ended: When it was over.
         code: How.
+        waited: Whether it was in a queue before it was refused.
     """
 
     due: float
     sent: float
     ended: float
     code: str
+    waited: bool
 
     @property
     def good(self) -> bool:
@@ -157,8 +159,8 @@ def run(server: tuple[str, str], happens: Sequence[Happening], calls: Calls, *cl
         serving.stdin.close()
         came, cpu = line(serving)
     ended = [
-        Ended(due, sent - begin, over - begin, code)
-        for (due, _), (sent, over, code) in zip(calls, made, strict=True)
+        Ended(due, sent - begin, over - begin, code, waited)
+        for (due, _), (sent, over, code, waited) in zip(calls, made, strict=True)
     ]
     return Run(ended, came, cpu)
 

@@ -21,13 +21,11 @@ import math
 import statistics
 import sys
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 from load import (
     AFTER,
     BEFORE,
-    DEADLINE,
     SERVICE,
     USUAL,
     Calls,
@@ -38,22 +36,10 @@ from load import (
     capacity,
     run,
 )
-from rushed import LIMIT, NATIVE, NOTHING, PLACES, QUEUE, SHED, SPARE, VARIANTS, Happening
-from storm import ATTEMPT_TIMEOUT, ATTEMPTS, BACKOFF, CALLERS, CLIENTS
+from rushed import LIMIT, NOTHING, PLACES, QUEUE, SHED, VARIANTS, Happening
+from simulated import simulated_rush, simulated_storm
+from storm import CALLERS
 
-from ninelives_grpc.simulation import (
-    Phase,
-    Result,
-    Scenario,
-    Server,
-    Service,
-    Traffic,
-    simulate,
-    stack_source,
-)
-
-_WAITED = 0.005
-"""Seconds after which a refusal is one of a call that waited."""
 OUTAGE = 5.0
 
 
@@ -118,69 +104,29 @@ def rush(side: str, variant: str, rush: Rush, seconds: float, most: float, calls
     begin, end = BEFORE, BEFORE + seconds
     offered = [call for call in shown.calls if begin <= call.due < end]
     good = [call for call in shown.calls if call.good and begin <= call.ended < end]
-    refusals = [each.ended - each.due for each in offered if each.code == "RESOURCE_EXHAUSTED"]
+    refused = [call for call in offered if call.code == "RESOURCE_EXHAUSTED"]
+    refusals = [call.ended - call.due for call in refused]
+    at_once = [call.ended - call.due for call in refused if not call.waited]
     return Figures(
         len(good) / min(len(offered), most * seconds / rush.slower),
         len(refusals) / len(offered),
         1e3 * at_share(refusals, 0.5),
-        1e3 * at_share([each for each in refusals if each < _WAITED], 0.5),
+        1e3 * at_share(at_once, 0.5),
         1e3 * at_share([call.ended - call.due for call in good], 0.99),
         back(shown, end),
         1e3 * at_share([call.sent - call.due for call in shown.calls], 0.5),
         shown.cpu / (begin + seconds + AFTER),
-        *simulated(variant, rush, seconds, calls),
+        *(
+            (math.nan, math.nan)
+            if rush.computes
+            else simulated_rush(variant, rush.slower, seconds, calls)
+        ),
     )
 
 
 def back(shown: Run, end: float) -> float:
     """Return when all calls were served again."""
     return back_after([call.ended for call in shown.calls if not call.good], end, AFTER)
-
-
-def simulated(variant: str, rush: Rush, seconds: float, calls: Calls) -> tuple[float, float]:
-    """Simulate the same where that can be: how much was good, and when all was again."""
-    if rush.computes:
-        return math.nan, math.nan
-    phases = (BEFORE, 1.0), (seconds, rush.slower), (AFTER, 1.0)
-    scenario = Scenario(
-        name="rush",
-        service=Service(mean=SERVICE),
-        server=Server(workers=PLACES, skips_expired=True),
-        traffic=Traffic(deadline=DEADLINE),
-        phases=tuple(Phase(seconds=each, slower=slower) for each, slower in phases),
-        stack=source_of(variant),
-        arrivals=tuple((at, 0, took) for at, took in calls),
-    )
-    result = simulate(scenario)
-    end = BEFORE + seconds
-    return result.goodput(BEFORE, end), simulated_back(result, end)
-
-
-def source_of(variant: str) -> Any:
-    """Return the stack of a variant, as a configuration says it."""
-    if variant == NOTHING:
-        return None
-    kind, table = "concurrency_limit", {"algorithm": variant}
-    if variant in {"bulkhead", NATIVE}:
-        kind, table = "bulkhead", {"max_concurrent": SPARE}
-    elif variant == QUEUE:
-        kind, table = "admission_queue", {"width": PLACES}
-    elif variant == LIMIT:
-        table = {}
-    return stack_source({"expression": kind, kind: table}, variant)
-
-
-def simulated_back(result: Result, end: float) -> float:
-    """Return when all simulated calls were served again."""
-    bad = [
-        (before.at + after.at) / 2.0
-        for before, after in pairwise(result.samples)
-        if any(
-            sum(getattr(after.counts, name)) > sum(getattr(before.counts, name))
-            for name in ("late", "refused", "failed")
-        )
-    ]
-    return back_after(bad, end, AFTER)
 
 
 # --- a storm of retries --------------------------------------------------------------------------
@@ -199,39 +145,6 @@ def storm(server: tuple[str, str], caller: str, outage: Happening, calls: Calls)
         sum(call.good for call in after) / len(after),
         *simulated_storm(server[1], caller, outage, calls),
     )
-
-
-def simulated_storm(
-    variant: str, caller: str, outage: Happening, calls: Calls
-) -> tuple[float, float]:
-    """Simulate the same where that can be, and return attempts and when all was well again."""
-    retry = {"max_attempts": ATTEMPTS, "initial_backoff": BACKOFF, "idempotent": True}
-    table: dict[str, Any] = {
-        "expression": "retry + timeout",
-        "retry": retry,
-        "timeout": {"seconds": ATTEMPT_TIMEOUT},
-    }
-    if caller not in {"no retries", "retry and budget"}:
-        return math.nan, math.nan
-    if caller == "no retries":
-        table = {"expression": "timeout", "timeout": {"seconds": DEADLINE}}
-    scenario = Scenario(
-        name="storm",
-        service=Service(mean=SERVICE),
-        server=Server(workers=PLACES, skips_expired=True),
-        traffic=Traffic(deadline=DEADLINE, clients=CLIENTS),
-        phases=(
-            Phase(seconds=BEFORE),
-            Phase(seconds=outage.seconds, dead=outage.fails, stalled=outage.hangs),
-            Phase(seconds=AFTER),
-        ),
-        stack=source_of(variant),
-        client=stack_source(table, "client"),
-        arrivals=tuple((at, 0, took) for at, took in calls),
-    )
-    result = simulate(scenario)
-    end = BEFORE + outage.seconds
-    return result.amplification(BEFORE, end), simulated_back(result, end)
 
 
 # --- report --------------------------------------------------------------------------------------
