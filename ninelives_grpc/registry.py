@@ -122,13 +122,17 @@ class Registry:
                 somebody has to call `tick`.
 
         Raises:
-            ConfigError: Its name is taken, or another loop has its parameter.
+            ConfigError: Its name is taken, another loop has its parameter, or that is of a stack
+                whose place another one has taken.
             UnknownNameError: Its stack is not in this registry.
         """
         stack, runner = self.stack(loop.stack), self.runner
         with self._lock:
             if any(other.handle.path == loop.handle.path for other in runner.loops):
                 msg = "a loop moves it already, and two would pull it to and fro"
+                raise ConfigError(msg, path=loop.handle.path)
+            if stack.policies.get(loop.handle.live.name) is not loop.handle.live:
+                msg = "belongs to another stack, whose name and place this one has taken"
                 raise ConfigError(msg, path=loop.handle.path)
             address = stack.compiler.address(loop.name, loop.policy.default_name())
             loop.begin(stack, address.policy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,7 @@ class AdmissionExecutor(ThreadPoolExecutor):
         self._others = ThreadPoolExecutor(self._number, f"{self._prefix}-other")
         self._refusing = ThreadPoolExecutor(self._refusals, f"{self._prefix}-refusal")
         self._gates: set[AdmissionQueueGate] = set()
-        self._waiting: set[Job] = set()
+        self._waiting: dict[Job, tuple[Future[Any], Place]] = {}
         self._timers: dict[AdmissionQueueGate, tuple[float, Callable[[], None]]] = {}
         self._timing = threading.RLock()
         self._closed = False
@@ -90,9 +91,8 @@ class AdmissionExecutor(ThreadPoolExecutor):
             return self._others.submit(fn, *args, **kwargs)
         job = Job(arrival, fn, args)
         gate = job.gate
-        if gate not in self._gates and not self._closed:
-            self._gates.add(gate)
-            gate.add_workers(self._number)
+        if gate not in self._gates:
+            self._work_for(gate)
         if gate.enter(job.now()):
             return self._start(job)
         try:
@@ -121,16 +121,25 @@ class AdmissionExecutor(ThreadPoolExecutor):
             self._closed = True
             for _, call_off in self._timers.values():
                 call_off()
-        for job in tuple(self._waiting):
+        for job, (future, _) in self._waiting.copy().items():
             if cancel_futures:
-                job.future.cancel()
+                future.cancel()
             self._woken(job)
         self._others.shutdown(wait=False, cancel_futures=cancel_futures)
         super().shutdown(wait=wait, cancel_futures=cancel_futures)
         self._others.shutdown(wait=wait)
         self._refusing.shutdown(wait=wait)
-        while self._gates:
-            self._gates.pop().add_workers(-self._number)
+        with self._timing:
+            gates, self._gates = self._gates, set()
+        for gate in gates:
+            gate.add_workers(-self._number)
+
+    def _work_for(self, gate: AdmissionQueueGate) -> None:
+        """Tell a queue of the workers, once; several servers may do so in threads of their own."""
+        with self._timing:
+            if gate not in self._gates and not self._closed:
+                gate.add_workers(self._number)
+                self._gates.add(gate)
 
     def _start(self, job: Job) -> Future[Any]:
         """Give a call that has a place to a worker."""
@@ -149,6 +158,7 @@ class AdmissionExecutor(ThreadPoolExecutor):
         except RuntimeError:
             # A call that came after the end has to be ended all the same, or its server never does.
             late: Future[Any] = Future()
+            late.set_running_or_notify_cancel()
             own = partial(_do, late, work)
             try:
                 threading.Thread(target=own, name=f"{self._prefix}-late", daemon=True).start()
@@ -159,10 +169,8 @@ class AdmissionExecutor(ThreadPoolExecutor):
 
     def _wait(self, job: Job, place: Place) -> Future[Any]:
         """Keep a call until its turn comes, or it is thrown out."""
-        job.place = place
         future: Future[Any] = Future()
-        job.future = future
-        self._waiting.add(job)
+        self._waiting[job] = (future, place)
         place.wake = partial(self._woken, job)
         if place.ready or self._closed:
             self._woken(job)
@@ -173,15 +181,24 @@ class AdmissionExecutor(ThreadPoolExecutor):
 
     def _woken(self, job: Job) -> None:
         """Go on with a call that there is news for; once, whoever has it."""
-        try:
-            self._waiting.remove(job)
-        except KeyError:
+        known = self._waiting.pop(job, None)
+        if known is None:
             return
+        known[1].wake = None
+        turns = _turns
+        turns.due.append(partial(self._go_on, job, *known))
+        # A call that can not be started passes its place on: thousands of them are no recursion.
+        if turns.busy:
+            return
+        turns.busy = True
+        try:
+            while turns.due:
+                turns.due.popleft()()
+        finally:
+            turns.busy = False
+
+    def _go_on(self, job: Job, future: Future[Any], place: Place) -> None:
         gate, now = job.gate, job.now()
-        future, place = job.future, job.place
-        # They refer to it, and gRPC wants what it has handed over to be gone when it is done.
-        del job.future, job.place
-        place.wake = None
         if not future.set_running_or_notify_cancel():
             gate.abandon(place, now)
             return
@@ -222,6 +239,17 @@ class AdmissionExecutor(ThreadPoolExecutor):
         until = entrance.gate.throw_out(entrance.now())
         if until is not None:
             self._watch(entrance, until)
+
+
+class _Turns(threading.local):
+    """The calls that this thread has to go on with."""
+
+    def __init__(self) -> None:
+        self.due: deque[Callable[[], None]] = deque()
+        self.busy = False
+
+
+_turns = _Turns()
 
 
 def _done(work: Callable[[], Any]) -> Future[Any]:

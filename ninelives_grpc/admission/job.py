@@ -12,9 +12,7 @@ from ninelives_grpc.outcome import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
-    from ninelives_grpc.admission.lines import Place
     from ninelives_grpc.admission.ticket import Arrival, Ending
     from ninelives_grpc.policies.admission_queue import AdmissionQueueGate
     from ninelives_grpc.policies.gate import Refusal
@@ -32,8 +30,6 @@ class Job:
         entrance: Where it enters the queue.
         gate: The queue.
         now: Tells the time.
-        place: Where it waits, once it does.
-        future: What gRPC holds, when it waits.
         refusal: Why the call is refused, or None.
     """
 
@@ -44,14 +40,10 @@ class Job:
         "_metadata",
         "_seconds",
         "entrance",
-        "future",
         "gate",
         "now",
-        "place",
         "refusal",
     )
-    place: Place
-    future: Future[Any]
 
     def __init__(self, arrival: Arrival, fn: Callable[..., Any], args: Any) -> None:
         """Note what gRPC hands over: a function, the event, the state, and what else it needs."""

@@ -80,7 +80,8 @@ class Nq:
         told += self.advance(now)
         if self.in_flight < self.limit and not self.lines.size:
             if self._comes_late(now, deadline):
-                return None, self._refused("deadline", now)
+                # This is no reason to go on so: it would keep itself going.
+                return None, "deadline"
             self.in_flight += 1
             self.acquired += 1
             return None, ""
@@ -145,16 +146,22 @@ class Nq:
     def _over_when(self) -> tuple[float, float]:
         """Return for how long a line that is over has not been empty, and its oldest has waited."""
         settings = self._settings()
-        after = self._given.mean if settings.over_after is None else settings.over_after
+        after = settings.over_after
+        if after is None:
+            after = self._given.mean or settings.default_wait
         return after, after * settings.over_delay
 
     def _place(self, rank: int, key: str, now: float, deadline: float | None) -> Place | None:
         """Return a place for a call that can be in time."""
         settings, mean = self._settings(), self.service.mean
         need = mean + settings.deviations * self.service.deviation
-        given = settings.default_wait + need if deadline is None else deadline - now
-        self._given.add(given, settings.weight)
-        if deadline is not None:
+        if deadline is None:
+            given = settings.default_wait + need
+        else:
+            given = max(0.0, deadline - now)
+            # Not of those that bring none: a call that is refused before its request is read seems
+            # to be one of them.
+            self._given.add(given, settings.weight)
             need += settings.margin * given
         latest = now + given - need
         line = self.lines.line(rank, key, now)

@@ -41,8 +41,9 @@ class LawAdjusted(Event):
 class LoopPaused(Event):
     """A feedback loop does nothing for now.
 
-    `reason` is no_calls or few_calls when its data is too old to go by, late when it was not asked
-    for long, changed when somebody else has set the value, and no_value when there is none.
+    `reason` is no_calls, few_calls or no_gauge when its data is too old to go by, late when it was
+    not asked for long, changed when somebody else has set the value, and no_value when there is
+    none.
     """
 
     severity: ClassVar[Severity] = Severity.WARNING
@@ -57,6 +58,8 @@ class LoopPaused(Event):
                 return f"the last call ended {seconds(self.age)} ago"
             case "few_calls":
                 return f"{times(self.calls, 'call')} are too few to go by"
+            case "no_gauge":
+                return "what it goes by is not known"
             case "late":
                 return "it was not asked for so long that what it knows is too old"
             case "changed":

@@ -111,7 +111,7 @@ class FeedbackLoop(Live[Law]):
         self._readings: Readings | None = None
         self._metrics: Metrics | None = None
         self._asked: float | None = None
-        self._failing = self._resting = False
+        self._failing = self._resting = self._blind = False
         self._paused_at = self._rested = self._held = -math.inf
         # Reentrant, as a sink may remove the loop from inside a look.
         self._ticking = threading.RLock()
@@ -129,10 +129,13 @@ class FeedbackLoop(Live[Law]):
         now = stack.clock.now()
         self.name = name
         self._count = self._emitter.counter_of(name)
-        self._readings = Readings(self._source or stack, self.handle.live, self.gauge, now)
+        gauge = None if self.gauge is None else self._read_gauge
+        self._readings = Readings(self._source or stack, self.handle.live, gauge, now)
         self._applied = self.handle.get()
         self._exact = float(self._applied or 0.0)
         self._asked = None
+        # It may have been at work before, and what it knows is of then.
+        self._resting = True
         self.due = now + self.policy.interval
 
     def end(self) -> None:
@@ -185,14 +188,11 @@ class FeedbackLoop(Live[Law]):
             self._forget()
         current = self._current(value, now)
         longest = settings.stale_after * settings.interval
-        try:
-            self._metrics = metrics = readings.read(now, HORIZONS.get(settings.window))
-        except Exception as error:  # noqa: BLE001 - a gauge of the application
-            self._fail(error, now)
-            return None
+        self._blind = False
+        self._metrics = metrics = readings.read(now, HORIZONS.get(settings.window))
         late = asked is not None and now - asked > longest + settings.interval
         problem = "late" if late else self._problem(metrics, value, now)
-        if problem == "few_calls" and now - readings.since < longest:
+        if problem in {"few_calls", "no_gauge"} and now - readings.since < longest:
             return None
         readings.restart(now)
         if problem:
@@ -210,6 +210,8 @@ class FeedbackLoop(Live[Law]):
             return "no_value"
         if now < self._held:
             return "changed"
+        if self._blind or (self.policy.needs_gauge and metrics.gauge is None):
+            return "no_gauge"
         if not getattr(self.running, "learns_from_calls", True):
             return ""
         settings = self.policy
@@ -227,14 +229,19 @@ class FeedbackLoop(Live[Law]):
 
     def _ask(self, metrics: Metrics, current: float, now: float) -> float | None:
         try:
-            new = self.running.calculate(metrics, current)
-            if new is not None and not math.isfinite(new):
-                msg = f"the law says {new}, which is no value"
-                raise ValueError(msg)  # noqa: TRY301
+            return _number(self.running.calculate(metrics, current), "law")
         except Exception as error:  # noqa: BLE001 - a law of the application
             self._fail(error, now)
             return None
-        return new
+
+    def _read_gauge(self) -> float | None:
+        assert self.gauge is not None
+        try:
+            return _number(self.gauge(), "gauge")
+        except Exception as error:  # noqa: BLE001 - a gauge of the application
+            self._blind = True
+            self._fail(error, self.now)
+            return None
 
     def _set(self, new: float, value: Value, revision: int, metrics: Metrics) -> Change | None:
         settings, spec = self.policy, self.handle.spec
@@ -310,6 +317,14 @@ class FeedbackLoop(Live[Law]):
         """Return what it moves, what it goes by, and what the law has learned."""
         state = news.state_of(self, self._metrics, now)
         return state | self.running.state() if isinstance(self.running, RunningLaw) else state
+
+
+def _number(said: float | None, who: str) -> float | None:
+    """Return what a law or a gauge says, if that can be a value."""
+    if said is not None and not math.isfinite(said):
+        msg = f"the {who} says {said}, which is no value"
+        raise ValueError(msg)
+    return said
 
 
 def _nobody() -> None:

@@ -17,7 +17,7 @@ Gauge = Callable[[], float | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """How full a bulkhead or a concurrency limit is.
+    """How full a bulkhead, an admission queue or a concurrency limit is.
 
     Attributes:
         in_flight: Calls that run.

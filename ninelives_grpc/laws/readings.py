@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.events import KINDS
 from ninelives_grpc.laws.metrics import Level, Metrics
+from ninelives_grpc.policies.admission_queue import AdmissionQueueGate
 from ninelives_grpc.policies.budget import BudgetFlow
 from ninelives_grpc.policies.bulkhead import BulkheadGate
 from ninelives_grpc.policies.circuit_breaker import CircuitBreakerGate
@@ -25,7 +26,7 @@ class Readings:
     Args:
         stack: The stack.
         target: The policy that is steered, for how much of it is used.
-        gauge: What else is read, or None.
+        gauge: What else is read, or None; it does not raise.
         now: The time.
     """
 
@@ -73,7 +74,7 @@ class Readings:
             budget_left=_budget_left(self._stack, now),
             used=self._used(ran, ran * (mean or 0.0), refused[self._target.name]),
             recoveries=self._recovered_since(),
-            gauge=self._read_gauge(),
+            gauge=None if self._gauge is None else self._gauge(),
         )
 
     def restart(self, now: float) -> None:
@@ -90,10 +91,6 @@ class Readings:
     def close(self) -> None:
         """Read no more."""
         self._stack.recorder.leave(self._reader)
-
-    def _read_gauge(self) -> float | None:
-        found = None if self._gauge is None else self._gauge()
-        return None if found is None else float(found)
 
     def _refusals(self) -> Counter[str]:
         found: Counter[str] = Counter()
@@ -139,6 +136,10 @@ def _level(live: Live[Any]) -> Level | None:
             in_flight=live.in_flight,
             limit=live.policy.max_concurrent,
             queued=int(state["queued"] or 0),
+        )
+    if isinstance(live, AdmissionQueueGate):
+        return Level(
+            in_flight=live.in_flight, limit=live.limit, queued=int(live.state(0.0)["queued"] or 0)
         )
     if isinstance(live, ConcurrencyLimitGate):
         return Level(in_flight=live.in_flight, limit=int(live.limit))

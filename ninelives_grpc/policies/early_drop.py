@@ -7,6 +7,7 @@ be refused rises with it.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -122,12 +123,13 @@ class EarlyDropGate(Shedding[EarlyDrop]):
     def _gauged(self) -> float | None:
         assert self.policy.gauge is not None
         try:
-            return self.policy.gauge()
+            fill = float(self.policy.gauge())
         except Exception:  # a call must not fail because nobody knows how full it is
             if not self._failed:
                 self._failed = True
                 _LOGGER.exception("the gauge of %s failed; nothing is refused then", self.path)
             return None
+        return None if math.isnan(fill) else fill
 
     def _refuse(self, call: Call, share: float, now: float) -> Refusal:
         fill = self._filled() or 0.0

@@ -264,7 +264,11 @@ class LoadShedGate(Shedding[LoadShed]):
                 return
             self._watched = True
             self._quiet_since = now
-        self._watch.begin(self)
+        try:
+            self._watch.begin(self)
+        except RuntimeError:
+            # No thread can be started now. The call goes on, and the next one tries again.
+            self._watched = False
 
     def _event(self, now: float) -> Event:
         kinds = {

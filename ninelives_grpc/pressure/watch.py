@@ -37,24 +37,29 @@ class Watch:
     def __init__(self, sensors: Sequence[Sensor]) -> None:
         """Read nothing yet."""
         self.sensors = tuple(sensors)
-        self._failed: set[str] = set()
+        self._failed: set[int] = set()
 
     def begin(self, listener: Listener) -> None:
         """Read from now on, in a thread that is there while anything is due."""
         scheduler.later(0.0, _step(self, weakref.ref(listener)))
 
     def readings(self) -> dict[str, float]:
-        """Return what the sensors say that know something; one that raises is logged once."""
-        found = {}
-        for sensor in self.sensors:
+        """Return what the sensors say that know something; one that raises is logged once.
+
+        Of two with one name the greater pressure counts.
+        """
+        found: dict[str, float] = {}
+        for number, sensor in enumerate(self.sensors):
+            name = f"sensor {number}"
             try:
+                name = sensor.name
                 value = sensor.read()
                 if value is not None and not math.isnan(value):
-                    found[sensor.name] = value
+                    found[name] = max(value, found.get(name, value))
             except Exception:  # the others still count
-                if sensor.name not in self._failed:
-                    self._failed.add(sensor.name)
-                    _LOGGER.exception("the sensor %s failed; it is asked again", sensor.name)
+                if number not in self._failed:
+                    self._failed.add(number)
+                    _LOGGER.exception("the sensor %s failed; it is asked again", name)
         return found
 
 

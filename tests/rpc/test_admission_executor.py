@@ -181,6 +181,7 @@ def test_an_interceptor_around_ours_sees_the_refusals(
     )
     assert around.ended == [StatusCode.RESOURCE_EXHAUSTED]
     assert not stalled.done()
+    backend.release()
 
 
 class Around(grpc.ServerInterceptor):
@@ -579,21 +580,24 @@ def jobs() -> list[object]:
     return [each for each in gc.get_objects() if type(each) is Job]
 
 
+def arrive(pool: AdmissionExecutor, stack: Stack, work: Callable[[], object]) -> Future[Any]:
+    """Hand an executor a call as gRPC's server does."""
+    entrance = entrance_of(stack, Method("test.Scripted/unary_unary"), streams=False)
+    context = Context()
+    context.run(ARRIVAL.set, (entrance, ()))
+    return pool.submit(context.run, work)
+
+
 def test_a_future_that_is_cancelled_while_it_waits_leaves_the_line(
     new_stack: Callable[..., Stack],
 ) -> None:
     stack = new_stack(AdmissionQueue(default_wait=60.0))
-    entrance = entrance_of(stack, Method("test.Scripted/unary_unary"), streams=False)
     go_on, ran = threading.Event(), []
 
-    def arrive(pool: AdmissionExecutor, work: Callable[[], object]) -> Future[Any]:
-        context = Context()
-        context.run(ARRIVAL.set, (entrance, ()))
-        return pool.submit(context.run, work)
-
     with AdmissionExecutor(1) as pool:
-        runs = arrive(pool, lambda: go_on.wait(PATIENCE))
-        cancelled, waits = arrive(pool, lambda: ran.append("no")), arrive(pool, lambda: "yes")
+        runs = arrive(pool, stack, lambda: go_on.wait(PATIENCE))
+        cancelled = arrive(pool, stack, lambda: ran.append("no"))
+        waits = arrive(pool, stack, lambda: "yes")
         assert gate_of(stack).state(0.0)["queued"] == 2
 
         assert cancelled.cancel()
@@ -609,16 +613,9 @@ def test_what_is_cancelled_at_the_end_never_runs_and_gives_its_place_back(
     new_stack: Callable[..., Stack],
 ) -> None:
     stack = new_stack(AdmissionQueue(default_wait=60.0))
-    entrance = entrance_of(stack, Method("test.Scripted/unary_unary"), streams=False)
     go_on = threading.Event()
-
-    def arrive(pool: AdmissionExecutor) -> Future[Any]:
-        context = Context()
-        context.run(ARRIVAL.set, (entrance, ()))
-        return pool.submit(context.run, go_on.wait, PATIENCE)
-
     pool = AdmissionExecutor(1)
-    runs, waits = arrive(pool), arrive(pool)
+    runs, waits = (arrive(pool, stack, lambda: go_on.wait(PATIENCE)) for _ in range(2))
 
     pool.shutdown(wait=False, cancel_futures=True)
     go_on.set()
@@ -626,6 +623,96 @@ def test_what_is_cancelled_at_the_end_never_runs_and_gives_its_place_back(
     assert waits.cancelled()
     assert runs.result(PATIENCE)
     pool.shutdown()
+
+
+def test_a_call_whose_turn_comes_while_others_are_cancelled_at_the_end_runs(
+    new_stack: Callable[..., Stack],
+) -> None:
+    stack = new_stack(AdmissionQueue(1, default_wait=60.0))
+    go_on = threading.Event()
+    pool = AdmissionExecutor(3)
+    runs, *waiting = (arrive(pool, stack, lambda: go_on.wait(PATIENCE)) for _ in range(3))
+    for each in waiting:
+        each.add_done_callback(lambda _: gate_of(stack).parameter("width").set(3))
+
+    pool.shutdown(wait=False, cancel_futures=True)
+    go_on.set()
+
+    assert sorted(each.cancelled() for each in waiting) == [False, True]
+    assert runs.result(PATIENCE)
+    pool.shutdown()
+    assert leaks.held(stack) == {}
+
+
+def test_a_refusal_after_the_end_can_not_be_cancelled_while_it_is_told(
+    new_stack: Callable[..., Stack],
+) -> None:
+    stack = new_stack(AdmissionQueue())
+    go_on = threading.Event()
+    pool = AdmissionExecutor(1)
+    pool.shutdown()
+
+    late = arrive(pool, stack, lambda: go_on.wait(PATIENCE))
+
+    assert not late.cancel()
+    go_on.set()
+    assert late.result(PATIENCE)
+
+
+def test_hundreds_of_calls_wait_when_nobody_can_start_them_and_each_is_told(
+    new_stack: Callable[..., Stack],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stack = new_stack(AdmissionQueue(default_wait=60.0, over_after=60.0))
+    go_on = threading.Event()
+    pool = AdmissionExecutor(1)
+    runs = arrive(pool, stack, lambda: go_on.wait(PATIENCE))
+    waiting = [arrive(pool, stack, lambda: "told") for _ in range(300)]
+
+    def interpreter_ends(*_: Any) -> Any:
+        raise RuntimeError
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interpreter_ends)
+    go_on.set()
+
+    assert runs.result(PATIENCE)
+    assert {each.result(PATIENCE) for each in waiting} == {"told"}
+    assert caplog.text == ""
+    pool.shutdown()
+    assert leaks.held(stack) == {}
+
+
+def test_servers_that_share_an_executor_count_its_workers_once(
+    new_stack: Callable[..., Stack],
+) -> None:
+    class Together(set[Any]):
+        """Gates that two threads ask for at the same time."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first_two = threading.Semaphore(2)
+            self.met = threading.Barrier(2)
+
+        def __contains__(self, gate: object) -> bool:
+            found = super().__contains__(gate)
+            if self.first_two.acquire(blocking=False):
+                self.met.wait(PATIENCE)
+            return found
+
+    stack = new_stack(AdmissionQueue())
+    with AdmissionExecutor(3) as pool:
+        pool._gates = Together()
+        servers = [
+            threading.Thread(target=arrive, args=(pool, stack, threading.Event)) for _ in range(2)
+        ]
+        for server in servers:
+            server.start()
+        for server in servers:
+            server.join(PATIENCE)
+
+        assert gate_of(stack).workers == 3
+    assert gate_of(stack).workers == 0
 
 
 def test_a_call_that_fails_gives_its_place_back(

@@ -103,6 +103,22 @@ def test_a_call_with_less_time_than_a_call_takes_is_refused_while_others_are():
     assert gate.admit(CALL, 9.0, 9.5) is PERMIT
 
 
+def test_a_server_that_was_slow_once_finds_out_that_it_is_quick_however_many_calls_come():
+    gate = busy(AdmissionQueue(4, over_after=0.5), takes=5.0)
+    assert isinstance(gate.admit(CALL, 0.0, 1.0), Refusal)
+    for _ in range(4):
+        gate.settle(PERMIT, cancelled(), 0.0)
+
+    served = 0
+    for n in range(100):
+        verdict = gate.admit(CALL, n / 10, n / 10 + 1.0)
+        if verdict is PERMIT:
+            served += 1
+            gate.settle(PERMIT, succeeded(0.02), n / 10 + 0.02)
+
+    assert served == 100
+
+
 def test_while_half_of_the_places_are_free_a_call_may_always_show_what_it_takes():
     gate = busy(AdmissionQueue(2, over_after=5.0), takes=1.0)
     assert isinstance(gate.admit(CALL, 0.0, 0.9), Refusal)
@@ -177,6 +193,31 @@ def test_a_line_that_grows_for_a_deadline_is_served_from_its_end_and_lets_few_in
     assert all(place.ready and not place.granted for _, place in old)
     assert verdict.until > 3.0
     assert not young.ready
+
+
+def test_calls_that_bring_no_deadline_do_not_change_what_a_deadline_is():
+    gate = busy(AdmissionQueue(4, default_wait=60.0), takes=0.1)
+    line_up(gate, *[CALL] * 3, deadline=1.0)
+    line_up(gate, *[CALL] * 2)
+    line_up(gate, CALL, now=0.3)
+
+    assert [gate.state(now)["over"] for now in (0.79, 1.0)] == [False, True]
+
+
+def test_where_no_call_brings_a_deadline_it_is_the_wait_without_one():
+    gate = busy(AdmissionQueue(4, default_wait=2.0), takes=0.1)
+    line_up(gate, *[CALL] * 3)
+
+    assert [gate.state(now)["over"] for now in (1.9, 2.0)] == [False, True]
+
+
+def test_a_deadline_that_has_passed_long_ago_counts_as_none_left():
+    gate = busy(AdmissionQueue(1), takes=0.1)
+
+    assert isinstance(gate.admit(CALL, 0.0, -3600.0), Refusal)
+    line_up(gate, *[CALL] * 2, deadline=1.0)
+
+    assert gate.state(0.1)["over"] is False
 
 
 def test_after_a_burst_the_oldest_is_served_also_when_it_takes_longer_than_a_deadline():
@@ -274,6 +315,19 @@ def test_a_full_queue_gives_the_place_of_who_has_more_waiting_to_one_who_has_les
 
     assert [place.ready for _, place in placed] == [False, False, True]
     assert isinstance(gate.admit(call(tenant="noisy"), 0.0, None), Refusal)
+
+
+def test_whoever_has_most_waiting_now_gives_way_also_when_another_had_more():
+    policy = AdmissionQueue(1, max_queue=5, default_wait=60.0, fair_by="metadata:x-tenant")
+    gate = busy(policy, takes=0.01)
+    placed = line_up(gate, *(call(tenant=tenant) for tenant in "aaabb"))
+    for _, place in placed[:2]:
+        gate.abandon(place, 0.0)
+    line_up(gate, call(tenant="c"), call(tenant="d"))
+
+    line_up(gate, call(tenant="e"))
+
+    assert [place.ready for _, place in placed[2:]] == [False, False, True]
 
 
 def test_nobody_waits_where_nobody_may():

@@ -1,5 +1,6 @@
 """An early drop refuses the more calls, the fuller what stands behind it."""
 
+import math
 import random
 
 import pytest
@@ -169,10 +170,15 @@ def test_a_refusal_says_how_full_it_is():
     assert event.why() == "the gauge is 300% full, and 100% of the calls refused"
 
 
-def test_a_gauge_that_raises_refuses_nobody_and_is_logged_once(caplog):
-    def broken():
-        raise ZeroDivisionError
+def test_a_gauge_that_does_not_know_refuses_nobody():
+    gate = alone(EarlyDrop(gauge=Gauge(math.nan)))
 
+    assert refused_of(gate, 10) == 0
+    assert gate.state(0.0)["fill"] is None
+
+
+@pytest.mark.parametrize("broken", [lambda: 1 / 0, lambda: None, lambda: "full"])
+def test_a_gauge_that_raises_or_says_nonsense_refuses_nobody_and_is_logged_once(caplog, broken):
     gate = alone(EarlyDrop(gauge=broken))
 
     assert refused_of(gate, 10) == 0

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from ninelives_grpc import (
+    AdmissionQueue,
     Bulkhead,
     CircuitBreaker,
     ConfigError,
@@ -80,6 +81,7 @@ def test_a_law_is_told_who_refused_how_full_gates_are_and_what_is_left_of_the_bu
 def test_how_much_is_used_follows_from_what_the_parameter_limits():
     for expression, parameter, used in (
         (Bulkhead(10), "bulkhead/max_concurrent", 0.05),
+        (AdmissionQueue(width=10), "admission_queue/width", 0.05),
         (RateLimit(100.0, 50.0), "rate_limit/rate", 0.1),
         (Timeout(5.0), "timeout/seconds", None),
     ):
@@ -340,6 +342,56 @@ def test_a_gauge_that_raises_is_an_error_too():
     assert world.handle.get() == 10
 
 
+@pytest.mark.parametrize("nonsense", [float("nan"), float("inf"), -float("inf")])
+def test_a_gauge_that_says_nonsense_for_once_is_an_error_and_the_law_never_hears_of_it(nonsense):
+    said = iter([3.0, 3.0, nonsense])
+    world = Steered(
+        laws.PredictionLaw(load="gauge", headroom=10.0, used_from=0.0),
+        Bulkhead(30),
+        gauge=lambda: next(said, 3.0),
+    )
+    for _ in range(6):
+        world.calls()
+        world.tick()
+
+    assert world.state["errors"] == 1
+    assert world.state["last_error"] == f"ValueError: the gauge says {nonsense}, which is no value"
+    assert world.state["load_forecast"] == pytest.approx(3.0)
+    assert world.handle.get() == 30
+
+
+@pytest.mark.parametrize("silent", [None, OSError("gone")])
+def test_a_loop_pauses_when_its_gauge_says_nothing_and_does_not_make_up_for_that_time(silent):
+    said = [0.95] * 20 + [silent] * 60 + [0.6] * 3
+
+    def gauge():
+        found = said.pop(0)
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    world = Steered(laws.GovernorLaw(100.0), RateLimit(100.0), "rate_limit/rate", gauge=gauge)
+    for _ in range(80):
+        world.tick()
+    cut, paused = world.handle.get(), world.state["paused"]
+    rates = [(world.tick(), world.handle.get())[1] for _ in range(3)]
+
+    assert paused == "no_gauge"
+    (told,) = world.told("LoopPaused")
+    assert told.why() == "what it goes by is not known"
+    assert rates == pytest.approx([cut, cut + 5.0, cut + 10.0])
+
+
+def test_a_loop_that_is_told_to_go_by_a_gauge_and_has_none_says_so():
+    world = Steered(laws.PidLaw(0.5))
+    world.loop.parameter("measure").set("gauge")
+    for _ in range(4):
+        world.calls()
+        world.tick()
+
+    assert world.state["paused"] == "no_gauge"
+
+
 def test_a_loop_is_found_among_the_policies_of_its_stack_and_its_law_can_be_tuned():
     world = Steered(laws.AimdLaw(increase=5.0))
     handle = world.stack.parameters["aimd/increase"]
@@ -482,6 +534,33 @@ def test_a_loop_of_a_stack_that_is_elsewhere_is_not_taken_in(registry):
 
     with pytest.raises(UnknownNameError):
         registry.add_loop(FeedbackLoop(laws.AimdLaw(), world.handle))
+
+
+def test_a_loop_of_a_stack_whose_name_another_one_has_now_is_not_taken_in(registry):
+    first = Stack("s", Bulkhead(10), registry=registry)
+    loop = FeedbackLoop(laws.AimdLaw(), first.parameters["bulkhead/max_concurrent"])
+    second = Stack("s", Bulkhead(10), registry=registry)
+
+    with pytest.raises(ConfigError, match="another stack"):
+        registry.add_loop(loop, start=False)
+
+    assert registry.loops == ()
+    assert list(second.policies) == ["bulkhead"]
+
+
+def test_a_loop_that_is_taken_in_again_does_not_make_up_for_the_time_between():
+    law = laws.PidLaw(0.02, measure="mean", proportional=0.0, integral=0.1, used_from=0.0)
+    world = Steered(law)
+    world.calls()
+    world.tick()
+    world.registry.remove_loop(world.loop)
+    world.clock.advance(3600.0)
+
+    world.registry.add_loop(world.loop, start=False)
+    world.calls()
+    world.tick()
+
+    assert world.handle.get() == 10
 
 
 def test_a_removed_loop_is_gone_and_the_value_stays():

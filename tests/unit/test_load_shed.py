@@ -12,6 +12,7 @@ from ninelives_grpc.call import Call, Side
 from ninelives_grpc.outcome import Code
 from ninelives_grpc.policies.gate import PERMIT
 from ninelives_grpc.pressure.watch import _step
+from ninelives_grpc.scheduler import scheduler
 
 from .alone import alone, alone_with_events
 
@@ -281,6 +282,54 @@ def test_a_sensor_that_raises_is_logged_once_and_the_others_still_count(caplog):
     assert [record.message for record in caplog.records] == [
         "the sensor broken failed; it is asked again"
     ]
+
+
+def test_of_sensors_with_one_name_the_greatest_pressure_counts():
+    gate = alone(LoadShed(sources=[], sensors=[Told(0.2), Told(0.8), Told(0.5)]))
+
+    gate.hear(gate._watch.readings())
+
+    assert gate.pressure == 0.8
+
+
+def test_a_sensor_that_can_not_say_its_name_is_one_that_fails(caplog):
+    class Nameless:
+        can = True
+
+        @property
+        def name(self):
+            if not self.can:
+                raise OSError
+            return "once"
+
+        def read(self):
+            return 0.9
+
+    sensor = Nameless()
+    gate = alone(LoadShed(sources=[], sensors=[sensor, Told(0.8, "well")]))
+    sensor.can = False
+
+    assert gate._watch.readings() == {"well": 0.8}
+    assert [record.message for record in caplog.records] == [
+        "the sensor sensor 0 failed; it is asked again"
+    ]
+
+
+def test_a_call_goes_on_when_no_thread_can_be_started_and_the_next_one_tries_again(monkeypatch):
+    sensor = Told()
+    gate = alone(LoadShed(sources=[], sensors=[sensor]))
+
+    def exhausted(*_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scheduler, "later", exhausted)
+        first = gate.admit(call(), 0.0, None)
+    second = gate.admit(call(), 0.0, None)
+
+    assert first.admitted
+    assert second.admitted
+    assert sensor.read_once.wait(10)
 
 
 @pytest.mark.parametrize("nonsense", [None, float("nan"), "0.9"])
