@@ -43,12 +43,14 @@ class Ended(NamedTuple):
         sent: When it was.
         ended: When it was over.
         code: How.
+        waited: Whether it was in a queue before it was refused.
     """
 
     due: float
     sent: float
     ended: float
     code: str
+    waited: bool
 
     @property
     def good(self) -> bool:
@@ -121,7 +123,7 @@ def line(started: subprocess.Popen[str]) -> Any:
     return json.loads(started.stdout.readline())
 
 
-def capacity(side: str, seconds: float = 3.0) -> float:
+def capacity(side: str, seconds: float = 3.0, *, computes: bool = False) -> float:
     """Measure the calls a second that a server without limits does when it is kept busy.
 
     That is less than its places allow by what gRPC takes, and by how long sleeps last.
@@ -130,11 +132,10 @@ def capacity(side: str, seconds: float = 3.0) -> float:
     calls = [next(took) for _ in range(int(4.0 * seconds * PLACES / SERVICE))]
     with process("rushed.py", side, "nothing") as server:
         port = line(server)
-        tell(server, [0.0, []])
+        tell(server, [0.0, [Happening(math.inf, computes=computes)]])
         with process("rush.py", f"127.0.0.1:{port}") as load:
             tell(load, {"keep_busy": 2 * PLACES, "seconds": seconds, "calls": calls})
-            busy = sum(line(load)) / (PLACES * seconds)
-    return busy * PLACES / SERVICE
+            return sum(line(load)) / (SERVICE * seconds)  # type: ignore[no-any-return]
 
 
 def run(server: tuple[str, str], happens: Sequence[Happening], calls: Calls, *clients: str) -> Run:
@@ -158,8 +159,8 @@ def run(server: tuple[str, str], happens: Sequence[Happening], calls: Calls, *cl
         serving.stdin.close()
         came, cpu = line(serving)
     ended = [
-        Ended(due, sent - begin, over - begin, code)
-        for (due, _), (sent, over, code) in zip(calls, made, strict=True)
+        Ended(due, sent - begin, over - begin, code, waited)
+        for (due, _), (sent, over, code, waited) in zip(calls, made, strict=True)
     ]
     return Run(ended, came, cpu)
 

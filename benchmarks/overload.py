@@ -17,16 +17,15 @@ the simulation says of good and back. Storms: attempts for each call while the b
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 from load import (
     AFTER,
     BEFORE,
-    DEADLINE,
     SERVICE,
     USUAL,
     Calls,
@@ -37,22 +36,10 @@ from load import (
     capacity,
     run,
 )
-from rushed import LIMIT, NATIVE, NOTHING, PLACES, QUEUE, SPARE, VARIANTS, Happening
-from storm import ATTEMPT_TIMEOUT, ATTEMPTS, BACKOFF, CALLERS, CLIENTS
+from rushed import LIMIT, NOTHING, PLACES, QUEUE, SHED, VARIANTS, Happening
+from simulated import simulated_rush, simulated_storm
+from storm import CALLERS
 
-from ninelives_grpc.simulation import (
-    Phase,
-    Result,
-    Scenario,
-    Server,
-    Service,
-    Traffic,
-    simulate,
-    stack_source,
-)
-
-_WAITED = 0.005
-"""Seconds after which a refusal is one of a call that waited."""
 OUTAGE = 5.0
 
 
@@ -61,11 +48,13 @@ class Rush(NamedTuple):
 
     Attributes:
         load: Calls that come, as a share of what the server can do.
-        happens: What happens to its backend.
+        slower: How many times as long they take.
+        computes: Whether they take the processor, from begin to end.
     """
 
     load: float = USUAL
     slower: float = 1.0
+    computes: bool = False
 
 
 class Figures(NamedTuple):
@@ -93,7 +82,12 @@ class Storm(NamedTuple):
     sim_back: float
 
 
-RUSHES = {"2x": Rush(2.0), "5x": Rush(5.0), "slower": Rush(slower=2.0)}
+RUSHES = {
+    "2x": Rush(2.0),
+    "5x": Rush(5.0),
+    "slower": Rush(slower=2.0),
+    "computing": Rush(2.0, computes=True),
+}
 STORMS = {"dead": Happening(OUTAGE, fails=True), "hung": Happening(OUTAGE, hangs=True)}
 
 
@@ -102,72 +96,37 @@ STORMS = {"dead": Happening(OUTAGE, fails=True), "hung": Happening(OUTAGE, hangs
 
 def rush(side: str, variant: str, rush: Rush, seconds: float, most: float, calls: Calls) -> Figures:
     """Send a server the calls, and simulate it; `most` is the calls a second that it can do."""
-    happens = [Happening(BEFORE), Happening(seconds, rush.slower), Happening(AFTER)]
+    happens = [
+        Happening(length, slower, computes=rush.computes)
+        for length, slower in ((BEFORE, 1.0), (seconds, rush.slower), (AFTER, 1.0))
+    ]
     shown = run((side, variant), happens, calls)
     begin, end = BEFORE, BEFORE + seconds
     offered = [call for call in shown.calls if begin <= call.due < end]
     good = [call for call in shown.calls if call.good and begin <= call.ended < end]
-    refusals = [each.ended - each.due for each in offered if each.code == "RESOURCE_EXHAUSTED"]
+    refused = [call for call in offered if call.code == "RESOURCE_EXHAUSTED"]
+    refusals = [call.ended - call.due for call in refused]
+    at_once = [call.ended - call.due for call in refused if not call.waited]
     return Figures(
         len(good) / min(len(offered), most * seconds / rush.slower),
         len(refusals) / len(offered),
         1e3 * at_share(refusals, 0.5),
-        1e3 * at_share([each for each in refusals if each < _WAITED], 0.5),
+        1e3 * at_share(at_once, 0.5),
         1e3 * at_share([call.ended - call.due for call in good], 0.99),
         back(shown, end),
         1e3 * at_share([call.sent - call.due for call in shown.calls], 0.5),
         shown.cpu / (begin + seconds + AFTER),
-        *simulated(variant, rush, seconds, calls),
+        *(
+            (math.nan, math.nan)
+            if rush.computes
+            else simulated_rush(variant, rush.slower, seconds, calls)
+        ),
     )
 
 
 def back(shown: Run, end: float) -> float:
     """Return when all calls were served again."""
     return back_after([call.ended for call in shown.calls if not call.good], end, AFTER)
-
-
-def simulated(variant: str, rush: Rush, seconds: float, calls: Calls) -> tuple[float, float]:
-    """Simulate the same, and return how much was good, and when all was again."""
-    phases = (BEFORE, 1.0), (seconds, rush.slower), (AFTER, 1.0)
-    scenario = Scenario(
-        name="rush",
-        service=Service(mean=SERVICE),
-        server=Server(workers=PLACES, skips_expired=True),
-        traffic=Traffic(deadline=DEADLINE),
-        phases=tuple(Phase(seconds=each, slower=slower) for each, slower in phases),
-        stack=source_of(variant),
-        arrivals=tuple((at, 0, took) for at, took in calls),
-    )
-    result = simulate(scenario)
-    end = BEFORE + seconds
-    return result.goodput(BEFORE, end), simulated_back(result, end)
-
-
-def source_of(variant: str) -> Any:
-    """Return the stack of a variant, as a configuration says it."""
-    if variant == NOTHING:
-        return None
-    kind, table = "concurrency_limit", {"algorithm": variant}
-    if variant in {"bulkhead", NATIVE}:
-        kind, table = "bulkhead", {"max_concurrent": SPARE}
-    elif variant == QUEUE:
-        kind, table = "admission_queue", {"width": PLACES}
-    elif variant == LIMIT:
-        table = {}
-    return stack_source({"expression": kind, kind: table}, variant)
-
-
-def simulated_back(result: Result, end: float) -> float:
-    """Return when all simulated calls were served again."""
-    bad = [
-        (before.at + after.at) / 2.0
-        for before, after in pairwise(result.samples)
-        if any(
-            sum(getattr(after.counts, name)) > sum(getattr(before.counts, name))
-            for name in ("late", "refused", "failed")
-        )
-    ]
-    return back_after(bad, end, AFTER)
 
 
 # --- a storm of retries --------------------------------------------------------------------------
@@ -186,39 +145,6 @@ def storm(server: tuple[str, str], caller: str, outage: Happening, calls: Calls)
         sum(call.good for call in after) / len(after),
         *simulated_storm(server[1], caller, outage, calls),
     )
-
-
-def simulated_storm(
-    variant: str, caller: str, outage: Happening, calls: Calls
-) -> tuple[float, float]:
-    """Simulate the same where that can be, and return attempts and when all was well again."""
-    retry = {"max_attempts": ATTEMPTS, "initial_backoff": BACKOFF, "idempotent": True}
-    table: dict[str, Any] = {
-        "expression": "retry + timeout",
-        "retry": retry,
-        "timeout": {"seconds": ATTEMPT_TIMEOUT},
-    }
-    if caller not in {"no retries", "retry and budget"}:
-        return float("nan"), float("nan")
-    if caller == "no retries":
-        table = {"expression": "timeout", "timeout": {"seconds": DEADLINE}}
-    scenario = Scenario(
-        name="storm",
-        service=Service(mean=SERVICE),
-        server=Server(workers=PLACES, skips_expired=True),
-        traffic=Traffic(deadline=DEADLINE, clients=CLIENTS),
-        phases=(
-            Phase(seconds=BEFORE),
-            Phase(seconds=outage.seconds, dead=outage.fails, stalled=outage.hangs),
-            Phase(seconds=AFTER),
-        ),
-        stack=source_of(variant),
-        client=stack_source(table, "client"),
-        arrivals=tuple((at, 0, took) for at, took in calls),
-    )
-    result = simulate(scenario)
-    end = BEFORE + outage.seconds
-    return result.amplification(BEFORE, end), simulated_back(result, end)
 
 
 # --- report --------------------------------------------------------------------------------------
@@ -262,13 +188,18 @@ def measure(side: str, given: Any) -> None:
 
 def measure_rush(side: str, name: str, most: float, given: Any) -> None:
     """Measure what becomes of each server."""
-    each, seconds = RUSHES[name], given.seconds
+    each, seconds, variants = RUSHES[name], given.seconds, given.variants
+    if each.computes:
+        most = statistics.median(capacity(side, computes=True) for _ in range(3))
+    if each.computes is False or side == "sync":
+        # The other servers have no loop, or one that is never behind.
+        variants = [variant for variant in variants if variant != SHED]
     loads = (BEFORE, USUAL * most), (seconds, each.load * most), (AFTER, USUAL * most)
 
     def of(variant: str, number: int) -> Figures:
         return rush(side, variant, each, seconds, most, calls_of(loads, number))
 
-    report(f"{side}, {name}", Figures._fields, in_turns(given.variants, given.rounds, of))
+    report(f"{side}, {name}", Figures._fields, in_turns(variants, given.rounds, of))
 
 
 def measure_storm(side: str, name: str, most: float, rounds: int) -> None:

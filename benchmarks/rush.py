@@ -4,8 +4,9 @@
 
 Reads a line of JSON from standard input: the begin, on the clock that all processes share, the
 deadline, and of each call when it is due and how long it is to take. Writes when each was sent,
-when it ended, and how. Nothing waits for an answer, so that a server that is slow gets as many
-calls as one that is not, and what counts is when a call was due, not when there was time for it.
+when it ended, how, and whether it had waited when it was refused. Nothing waits for an answer, so
+that a server that is slow gets as many calls as one that is not, and what counts is when a call was
+due, not when there was time for it.
 
 Or is told to keep a server busy by so many callers, and writes the times of the calls it has done.
 """
@@ -29,7 +30,7 @@ _WARM = 30
 
 
 def run(address: str, begin: float, deadline: float, calls: list[list[float]]) -> list[Any]:
-    """Make all calls, and return when each was sent, when it ended, and how."""
+    """Make all calls, and return what became of each."""
     work = warm(bare_channel(address))
     made: list[list[Any]] = []
     over = threading.Semaphore(0)
@@ -39,6 +40,7 @@ def run(address: str, begin: float, deadline: float, calls: list[list[float]]) -
     def note(ended: Any, row: list[Any]) -> None:
         row[1] = now()
         row[2] = ended.code().name
+        row[3] = "turn did not come" in (ended.details() or "")
         over.release()
 
     gc.disable()
@@ -46,7 +48,7 @@ def run(address: str, begin: float, deadline: float, calls: list[list[float]]) -
         wait = due - now()
         if wait > 0.0:
             sleep(wait)
-        row: list[Any] = [now(), 0.0, ""]
+        row: list[Any] = [now(), 0.0, "", False]
         made.append(row)
         call = work.future(request, timeout=deadline)
         call.add_done_callback(lambda ended, row=row: note(ended, row))

@@ -5,7 +5,8 @@
 A server has a backend that does sixteen calls at a time. It waits and does not compute, so that two
 cores are enough for servers and load; how long a call takes is what it says. A sync server has as
 many workers as the backend has places. Where handlers are to refuse, it has more of them: calls
-would otherwise wait for a worker before any policy sees them.
+would otherwise wait for a worker before any policy sees them. It may also compute instead, for a
+twentieth of that time, and then a server has one core for all that it does.
 
 The server prints its port, is told on a line of standard input what is to happen and from when on,
 on the clock that all processes share, and prints what came when its standard input ends.
@@ -29,6 +30,7 @@ import grpc
 from ninelives_grpc import (
     AdmissionExecutor,
     Bulkhead,
+    LoadShed,
     Registry,
     Stack,
     aio,
@@ -43,6 +45,7 @@ THREADS = 64
 """Workers of a sync server whose handlers refuse."""
 SPARE = 24
 """What somebody allows who knows the backend: half as many again."""
+_QUICKER = 20.0
 _LOOK = 0.02
 """Seconds after which a handler looks again whether its backend still hangs."""
 METHOD = "/bench.Rush/Work"
@@ -56,12 +59,14 @@ class Happening(NamedTuple):
         slower: How many times as long a call takes.
         fails: Whether the backend fails at once.
         hangs: Whether it does nothing at all.
+        computes: Whether a call takes the processor.
     """
 
     seconds: float
     slower: float = 1.0
     fails: bool = False
     hangs: bool = False
+    computes: bool = False
 
 
 class Backend:
@@ -121,8 +126,10 @@ class AioCounting(grpc.aio.ServerInterceptor):
 
 
 QUEUE, LIMIT, NOTHING, NATIVE = "admission queue", "concurrency limit", "nothing", "gRPC's limit"
-VARIANTS = (NOTHING, NATIVE, "bulkhead", QUEUE, LIMIT, "aimd", "vegas", "gradient2", "envoy")
-"""`gRPC's limit` is `maximum_concurrent_rpcs`; the last four are other algorithms of the limit."""
+SHED = "load shed"
+VARIANTS = (NOTHING, NATIVE, "bulkhead", QUEUE, LIMIT, "aimd", "vegas", "gradient2", "envoy", SHED)
+"""`gRPC's limit` is `maximum_concurrent_rpcs`; four are other algorithms of the limit, and the last
+goes by the lag of the event loop."""
 
 
 def stack_of(variant: str) -> Stack | None:
@@ -132,12 +139,21 @@ def stack_of(variant: str) -> Stack | None:
         return None
     if variant == "bulkhead":
         return Stack("rushed", Bulkhead(SPARE), registry=registry)
+    if variant == SHED:
+        return Stack("rushed", LoadShed(sources=("loop_lag",)), registry=registry)
     if variant == QUEUE:
         # An asyncio server has no workers to know the width by.
         return presets.server("rushed", {"admission_queue/width": PLACES}, registry=registry)
     algorithm = Algorithm.NL if variant == LIMIT else Algorithm(variant)
     overrides = {"concurrency_limit/algorithm": algorithm}
     return presets.aio_server("rushed", overrides, registry=registry)
+
+
+def compute(seconds: float) -> None:
+    """Take the processor for a twentieth of the time."""
+    end = time.thread_time() + seconds / _QUICKER
+    while time.thread_time() < end:
+        pass
 
 
 def _handler(work: Any) -> grpc.GenericRpcHandler:
@@ -158,7 +174,10 @@ def serve(variant: str) -> None:
                 happens = BACKEND.now()
             if happens.fails:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "the backend is gone")
-            time.sleep(seconds * happens.slower)
+            if happens.computes:
+                compute(seconds)
+            else:
+                time.sleep(seconds * happens.slower)
         return request
 
     stack = stack_of(variant)
@@ -194,7 +213,10 @@ async def serve_aio(variant: str) -> None:
                 happens = BACKEND.now()
             if happens.fails:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "the backend is gone")
-            await asyncio.sleep(seconds * happens.slower)
+            if happens.computes:
+                compute(seconds)
+            else:
+                await asyncio.sleep(seconds * happens.slower)
         return request
 
     stack = stack_of(variant)

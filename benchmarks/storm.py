@@ -105,7 +105,7 @@ CALLERS: dict[str, Callable[[str], Call]] = {
 
 
 async def run(address: str, caller: str, told: dict[str, Any]) -> list[Any]:
-    """Make all calls, and return when each was sent, when it ended, and how."""
+    """Make all calls, and return what became of each."""
     clients = [CALLERS[caller](address) for _ in range(CLIENTS)]
     for client in clients:
         await client(struct.pack("<d", 0.001), timeout=10.0)
@@ -124,7 +124,7 @@ async def run(address: str, caller: str, told: dict[str, Any]) -> list[Any]:
     async with asyncio.TaskGroup() as group:
         for at, seconds in told["calls"]:
             await asyncio.sleep(begin + at - now())
-            row = [now(), 0.0, "OK"]
+            row = [now(), 0.0, "OK", False]
             made.append(row)
             group.create_task(call(chance.choice(clients), struct.pack("<d", seconds), row))
     return made
