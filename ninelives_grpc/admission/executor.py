@@ -99,7 +99,7 @@ class AdmissionExecutor(ThreadPoolExecutor):
             call = job.call
             verdict = gate.admit(call, call.started, call.deadline)
         except Exception:  # noqa: BLE001 - of `fair_by`, which raises it to the handler again
-            return self._others.submit(fn, *args)
+            return self._fail(job, fn, args)
         if isinstance(verdict, Permit):
             return self._start(job)
         if isinstance(verdict, Refusal):
@@ -150,6 +150,13 @@ class AdmissionExecutor(ThreadPoolExecutor):
             return self._refuse(job.refuse(job.gate.shut(job.call, job.now())))
         future.add_done_callback(job.finished)
         return future
+
+    def _fail(self, job: Job, fn: Callable[..., Any], args: Any) -> Future[Any]:
+        """Run a call that no key is found for, so that it is told."""
+        try:
+            return self._others.submit(fn, *args)
+        except RuntimeError:
+            return self._refuse(job.refuse(job.gate.shut(job.call, job.now())))
 
     def _refuse(self, work: Callable[[], Any]) -> Future[Any]:
         """Have a client told that its call is refused."""

@@ -334,10 +334,13 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         key = "" if self._key_of is None else self._key_of(call)
         rank = call.rank[0]
         told: list[Place] = []
-        with self._lock:
-            place, reason = self._law.line_up(rank, key, now, deadline, told)
-            self.refused += bool(reason)
-        _notify(told)
+        try:
+            with self._lock:
+                place, reason = self._law.line_up(rank, key, now, deadline, told)
+                self.refused += bool(reason)
+        finally:
+            # Also if `fair_by` gave a key that is none.
+            _notify(told)
         if reason:
             return self._refuse(call, now, reason, 0.0)
         if place is not None:
@@ -389,8 +392,10 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
                 waited=waited,
             )
         details = f"admission queue {self.path}: {_WHY[reason]}, {queued} wait for {limit} places"
-        # When all who wait now have been served.
-        retry_after = min(mean * (queued / limit + 1.0), _LONGEST_WAIT)
+        retry_after = None
+        if mean and code is not Code.UNAVAILABLE:
+            # When all who wait now have been served.
+            retry_after = min(mean * (queued / limit + 1.0), _LONGEST_WAIT)
         return Refusal(self.name, details, code=code, retry_after=retry_after)
 
 

@@ -325,6 +325,24 @@ def test_a_function_that_finds_no_key_fails_the_call_and_costs_no_place(
     assert "Exception calling application" in caplog.text
 
 
+def test_a_call_for_which_no_key_is_found_ends_also_after_the_executor(
+    shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    def key(_: Call) -> str:
+        raise ValueError
+
+    stack = new_stack(AdmissionQueue(max_queue=0, fair_by=key))
+    server = shop(stack)
+    (runs,) = server.busy()
+    server.pool.shutdown(wait=False)
+
+    for _ in range(2):
+        gate_of(stack).parameter("width").set(1)
+        assert seen(server.start(timeout=PATIENCE), UNARY).code is StatusCode.UNAVAILABLE
+    server.backend.release()
+    assert seen(runs, UNARY).code is StatusCode.OK
+
+
 def test_health_is_answered_while_every_worker_is_busy(
     shop: Any, new_stack: Callable[..., Stack]
 ) -> None:
