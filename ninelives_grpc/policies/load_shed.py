@@ -200,6 +200,11 @@ class LoadShedGate(Shedding[LoadShed]):
         """Tell whether some are refused."""
         return self._governor.share < 1.0
 
+    def adopt(self, old: LoadShed) -> None:
+        """Read at once, and not at the end of an interval that has become shorter."""
+        if self._watched and self._watch.sensors and self.policy.interval < old.interval:
+            self._read()
+
     def hear(self, readings: Mapping[str, float]) -> float | None:
         """Take readings; returns the seconds until the next, or None when nobody calls."""
         now = self._now()
@@ -264,6 +269,9 @@ class LoadShedGate(Shedding[LoadShed]):
                 return
             self._watched = True
             self._quiet_since = now
+        self._read()
+
+    def _read(self) -> None:
         try:
             self._watch.begin(self)
         except RuntimeError:
