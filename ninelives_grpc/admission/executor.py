@@ -38,7 +38,8 @@ class AdmissionExecutor(ThreadPoolExecutor):
     A `Timeout` of the stack begins with the handler, and outside of the queue shortens the wait.
     Functions, and calls of routes without a queue, such as those of health checks, run as in any
     pool, in as many other threads: they are answered while all workers are busy, and take none.
-    Where several stacks have a queue they share the workers, and should share a queue.
+    Where several stacks have a queue they share the workers, and should share a queue; and servers
+    whose stacks share a queue should share an executor.
 
     `shutdown` refuses the calls that wait, with UNAVAILABLE, and waits for those that run.
     """
@@ -79,6 +80,11 @@ class AdmissionExecutor(ThreadPoolExecutor):
     def start_afresh(self) -> None:
         """Begin without threads and calls, as a forked child has none of them."""
         self._begin()
+
+    @property
+    def queued(self) -> int:
+        """Calls that wait for a worker."""
+        return len(self._waiting)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have a call of gRPC's server admitted, wait or be refused; run anything else.

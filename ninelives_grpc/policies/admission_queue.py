@@ -141,6 +141,7 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
     Attributes:
         refused: Calls refused so far.
         workers: Threads that executors have for its calls; 0 when it is asked by handlers.
+        executors: How many executors these are of.
         in_threads: Whether a sync server has it.
     """
 
@@ -150,6 +151,7 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         super().__init__(policy, address)
         self.refused = 0
         self.workers = 0
+        self.executors = 0
         self.in_threads = False
         self._law = Nq(self._settings, self._limit())
         self._key_of = key_function(policy.fair_by)
@@ -157,7 +159,7 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
     def start_afresh(self) -> None:
         """Free every place, and forget who waits and which executors there are."""
         super().start_afresh()
-        self.workers = 0
+        self.workers = self.executors = 0
         self._law.limit = self._limit()
         self._law.start_afresh()
 
@@ -184,6 +186,7 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         """Count the workers of an executor; a negative number takes some away."""
         with self._lock:
             self.workers += number
+            self.executors += 1 if number > 0 else -1
             self._law.limit = self._limit()
             told = self._law.advance(self._now())
         _notify(told)

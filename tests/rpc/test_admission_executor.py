@@ -26,6 +26,7 @@ from ninelives_grpc import (
 )
 from ninelives_grpc.admission.job import Job
 from ninelives_grpc.admission.ticket import ARRIVAL, entrance_of
+from ninelives_grpc.pressure import PoolQueue
 from ninelives_grpc.testing import MemorySink
 
 from . import leaks
@@ -499,6 +500,35 @@ def test_the_linter_is_content_with_the_executor_unless_the_width_is_more_than_i
 
     assert content == []
     assert [finding.rule for finding in stack.lint()] == ["width-over-workers"]
+
+
+def test_the_linter_tells_that_servers_with_one_queue_should_have_one_executor(
+    new_stack: Callable[..., Stack],
+) -> None:
+    stack = new_stack(AdmissionQueue())
+    with AdmissionExecutor(1) as one:
+        assert arrive(one, stack, lambda: 1).result(PATIENCE)
+        content = stack.lint()
+        with AdmissionExecutor(1) as other:
+            assert arrive(other, stack, lambda: 1).result(PATIENCE)
+            found = [finding.rule for finding in stack.lint()]
+        assert stack.lint() == content == []
+
+    assert found == ["queue-of-several-executors"]
+
+
+def test_who_waits_in_a_pool_is_seen_by_a_sensor_of_it(new_stack: Callable[..., Stack]) -> None:
+    stack = new_stack(AdmissionQueue(default_wait=60.0))
+    go_on = threading.Event()
+    with AdmissionExecutor(1) as pool:
+        calls = [arrive(pool, stack, lambda: go_on.wait(PATIENCE)) for _ in range(4)]
+        pressure = PoolQueue(pool, per_thread=4.0).read()
+        go_on.set()
+
+    assert all(call.result(PATIENCE) for call in calls)
+    assert pressure is not None
+    # The one that runs may not have been taken up yet.
+    assert pressure >= 0.75
 
 
 def test_calls_that_wait_are_refused_when_the_executor_ends(
