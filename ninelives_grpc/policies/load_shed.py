@@ -180,6 +180,15 @@ class LoadShedGate(Shedding[LoadShed]):
         self._open = False
 
     @property
+    def blind(self) -> bool:
+        """Whether this system tells nothing of what it is to go by."""
+        told_by_all = {"cpu", "loop_lag"}
+        return not self.policy.sensors and not any(
+            source in told_by_all or self._sensor(source).read() is not None
+            for source in self.policy.sources
+        )
+
+    @property
     def share(self) -> float:
         """Share of the calls that is served."""
         return self._governor.share
