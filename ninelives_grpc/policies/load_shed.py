@@ -203,7 +203,9 @@ class LoadShedGate(Shedding[LoadShed]):
         if not self._watched:
             self._begin(now)
         share = self._governor.share
-        return PERMIT if share >= 1.0 else self._choose(call, share, now)
+        if share >= 1.0 or self._passes(call, share):
+            return PERMIT
+        return self._refuse(call, share, now)
 
     def would_refuse(self, call: Call | None, now: float) -> bool:
         """Tell whether some are refused."""
