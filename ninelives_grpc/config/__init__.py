@@ -111,6 +111,8 @@ def read(file: Path) -> object:
         data: object = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"can not be read: {error.strerror}", path=str(file)) from error
+    except RecursionError:
+        raise ConfigError("is nested too deeply", path=str(file)) from None
     except ValueError as error:
         raise ConfigError(
             f"is not valid {file.suffix[1:].upper()}: {error}", path=str(file)

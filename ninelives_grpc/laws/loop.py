@@ -112,7 +112,7 @@ class FeedbackLoop(Live[Law]):
         self._metrics: Metrics | None = None
         self._asked: float | None = None
         self._failing = self._resting = self._blind = False
-        self._paused_at = self._rested = self._held = -math.inf
+        self._paused_at = self._set_at = self._taken_at = -math.inf
         # Reentrant, as a sink may remove the loop from inside a look.
         self._ticking = threading.RLock()
 
@@ -200,7 +200,7 @@ class FeedbackLoop(Live[Law]):
             return None
         self._resume(now)
         new = self._ask(metrics, current, now)
-        if new is None or now < self._rested:
+        if new is None or now < self._set_at + settings.cooldown:
             return None
         return self._set(new, value, revision, metrics)
 
@@ -208,7 +208,7 @@ class FeedbackLoop(Live[Law]):
         """Say why the law can not be asked, or ""."""
         if value is None:
             return "no_value"
-        if now < self._held:
+        if now < self._taken_at + self.policy.hold:
             return "changed"
         if self._blind or (self.policy.needs_gauge and metrics.gauge is None):
             return "no_gauge"
@@ -224,7 +224,7 @@ class FeedbackLoop(Live[Law]):
         if value != self._applied:
             self._applied = value
             self._exact = float(value or 0.0)
-            self._held = now + self.policy.hold
+            self._taken_at = now
         return self._exact
 
     def _ask(self, metrics: Metrics, current: float, now: float) -> float | None:
@@ -268,7 +268,7 @@ class FeedbackLoop(Live[Law]):
             self._fail(error, metrics.at)
             return None
         self._applied, self._exact, self.reason = change.new, exact, reason
-        self._rested = metrics.at + settings.cooldown
+        self._set_at = metrics.at
         self.adjusted += 1
         self._emitter.emit(news.adjusted(self, change, metrics))
         return change

@@ -77,8 +77,9 @@ class LoopRunner:
         """Ask a loop no more; without any, the thread ends."""
         with self._lock:
             self.loops = tuple(other for other in self.loops if other is not loop)
-        if not self.loops and self._thread is not None:
-            self.stop()
+            # At once, as another loop may come meanwhile, for which this thread would do.
+            ended = None if self.loops or self._thread is None else self._end()
+        _join(ended)
 
     def wake(self) -> None:
         """Have whoever waits look again at what is due."""
@@ -94,14 +95,8 @@ class LoopRunner:
     def stop(self) -> None:
         """Ask no loop any more, and wait until the thread has ended."""
         with self._lock:
-            thread, self._thread = self._thread, None
-            hosts, self._hosts = self._hosts, ()
-            for host in hosts:
-                host.stopped = True
-                host.wake()
-        # A sink or a gauge may stop the loops from inside one.
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            ended = self._end()
+        _join(ended)
 
     async def run(self) -> None:
         """Ask the loops in this task, until it is cancelled or they are stopped.
@@ -140,6 +135,15 @@ class LoopRunner:
                     _LOGGER.exception("the feedback loop %s failed", loop.path)
         return min((max(0.0, loop.due - loop.now) for loop in self.loops), default=None)
 
+    def _end(self) -> threading.Thread | None:
+        """Tell whoever asks to end, and return the thread, if that is one."""
+        thread, self._thread = self._thread, None
+        hosts, self._hosts = self._hosts, ()
+        for host in hosts:
+            host.stopped = True
+            host.wake()
+        return thread
+
     def _start(self, delay: float) -> None:
         woken = threading.Event()
         host = Host(woken.set)
@@ -150,6 +154,12 @@ class LoopRunner:
             target=_run, args=(reference, host, woken, delay), name="ninelives-loops", daemon=True
         )
         self._thread.start()
+
+
+def _join(thread: threading.Thread | None) -> None:
+    """Wait until a thread has ended, unless it is this one: a sink or a gauge may end the loops."""
+    if thread is not None and thread is not threading.current_thread():
+        thread.join()
 
 
 def _run(

@@ -179,6 +179,10 @@ class LoadShedGate(Shedding[LoadShed]):
         self._watched = not self._watch.sensors
         self._open = False
 
+    def unplug(self) -> None:
+        """Read no sensor any more, as before a server that is made up: they know nothing of it."""
+        self._watch, self._watched = Watch(()), True
+
     @property
     def blind(self) -> bool:
         """Whether this system tells nothing of what it is to go by."""

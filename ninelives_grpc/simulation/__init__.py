@@ -6,7 +6,9 @@
 
 A simulation is one more driver of the machine that also the interceptors drive: stacks are compiled
 by `Stack`, gates admit, refuse and let wait, retries pay from their budgets. Only the server behind
-them, its clients and the time are made up. Nothing here is imported unless it is asked for.
+them, its clients and the time are made up. Sensors of the machine say nothing there: `LoadShed`
+serves all, and loops that go by the memory or the CPU pause. Nothing here is imported unless it is
+asked for.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ninelives_grpc.simulation.timeline import Timeline
     from ninelives_grpc.stacks.stack import Stack
 
+_LEAST = 1e-4
+"""Seconds from one call of a client to its next at least, as no program calls without an end."""
 _BARE = Plan((), None)
 """No policy at all."""
 
@@ -233,7 +235,8 @@ class SimulatedClients:
             tally.failed[caller] += 1
         if self.closed and not self._over:
             pause = self._random.expovariate(1.0 / self._think) if self._think else 0.0
-            self._timeline.at(now + pause, self._next_of, made.client)
+            at = max(now + pause, made.call.started + _LEAST)
+            self._timeline.at(at, self._next_of, made.client)
 
 
 def picker(scenario: Scenario, random: Random) -> Any:

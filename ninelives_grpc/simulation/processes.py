@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, TypeVar
+
+from ninelives_grpc.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +33,9 @@ def in_processes(
 
     Yields:
         The place in `todo`, and what the function returned.
+
+    Raises:
+        ConfigError: A process was ended from outside.
     """
     if processes <= 1 or len(todo) <= 1:
         for number, (scenario, seed) in enumerate(todo):
@@ -38,9 +44,19 @@ def in_processes(
     # Not forked: the process may have threads, and gRPC's do not survive that.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(todo)), mp_context=context) as pool:
+        others = multiprocessing.active_children()
         running = {pool.submit(function, *each): number for number, each in enumerate(todo)}
+        workers = [each for each in multiprocessing.active_children() if each not in others]
         try:
             for future in as_completed(running):
                 yield running[future], future.result()
+        except BrokenProcessPool:
+            msg = "ended before it was done, as it does when there is too little memory"
+            raise ConfigError(msg, path="a process that simulates") from None
+        except BaseException:
+            # Nobody waits for what is still simulated, and that may take minutes.
+            for worker in workers:
+                worker.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.flight_recorder import read
-from ninelives_grpc.simulation.sections import Caller, Phase
+from ninelives_grpc.simulation.sections import LONGEST, Caller, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from ninelives_grpc.simulation.scenario import Scenario
 
 _ANSWERED = "RequestSucceeded"
-_ENDED = frozenset({_ANSWERED, "RequestFailed"})
+_ENDED = (_ANSWERED, "RequestFailed")
 _SHORTEST = 1e-6
 """Seconds that a call takes at least on average."""
+_LONGEST = 86_400.0
+"""Seconds that a call can have taken."""
 
 
 def replay(scenario: Scenario, path: Path, *, durations: bool = True) -> Scenario:
@@ -54,6 +56,10 @@ def replay(scenario: Scenario, path: Path, *, durations: bool = True) -> Scenari
         (at - begin, methods.index(method), took if durations else 0.0)
         for at, method, took in calls
     )
+    if arrivals[-1][0] > LONGEST:
+        days = arrivals[-1][0] / 86_400.0
+        msg = f"goes over {days:.0f} days: a simulation goes over {LONGEST / 86_400.0:.0f} at most"
+        raise ConfigError(msg, path=str(path))
     answered = [took for _, _, took in calls if took and durations]
     mean = sum(answered) / len(answered) if answered else scenario.service.mean
     return dataclasses.replace(
@@ -87,14 +93,23 @@ def _calls(events: Iterable[dict[str, Any]]) -> Iterator[tuple[float, str, float
     for event in events:
         details = event.get("details")
         duration = details.get("duration") if isinstance(details, dict) else None
-        if event.get("event") not in _ENDED or not isinstance(duration, int | float):
+        name, method = event.get("event"), event.get("method")
+        if name not in _ENDED or not _is_method(method) or not _is_time(duration):
             continue
         try:
             ended = datetime.fromisoformat(str(event.get("time"))).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
-        took = float(duration) if event["event"] == _ANSWERED else 0.0
-        yield ended - duration, str(event.get("method")), took
+        yield ended - duration, method, float(duration) if name == _ANSWERED else 0.0
+
+
+def _is_method(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and "/" in value
+
+
+def _is_time(value: object) -> TypeGuard[float]:
+    """Tell whether a call can have taken so many seconds."""
+    return isinstance(value, int | float) and 0.0 <= value <= _LONGEST
 
 
 def _events(path: Path) -> Iterator[dict[str, Any]]:

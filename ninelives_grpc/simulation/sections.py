@@ -16,6 +16,8 @@ from ninelives_grpc.priority import PRIORITY_KEY, Priority
 
 METHOD = "shop.v1.Prices/Get"
 """What is called when a scenario does not say."""
+LONGEST = 1e6
+"""Seconds that a phase lasts at most."""
 
 
 class Kind(StrEnum):
@@ -208,7 +210,7 @@ class Phase(Section):
             while it is bad.
     """
 
-    seconds: float = parameter(low=0.001, high=1e6, unit="seconds", doc="How long it lasts.")
+    seconds: float = parameter(low=0.001, high=LONGEST, unit="seconds", doc="How long it lasts.")
     load: float = parameter(default=1.0, low=0.0, high=1000.0, unit="ratio", doc="Calls that come.")
     load_after: float | None = parameter(
         default=None, low=0.0, high=1000.0, unit="ratio", doc="Calls that come at its end."

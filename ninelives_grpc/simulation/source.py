@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ninelives_grpc.config import read
 from ninelives_grpc.config.builder import Builder
+from ninelives_grpc.config.values import GAUGES
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.routes import client_routes
 
@@ -66,11 +67,16 @@ class Source:
         Raises:
             ConfigError: Something in it is wrong.
         """
-        builder = Builder(self.data, self.where, {}, clock=clock)
+        # What sensors say is of the machine that simulates, and not of the server.
+        builder = Builder(self.data, self.where, {}, dict.fromkeys(GAUGES, _unknown), clock=clock)
         builder.problems.check()
         if not builder.stacks:
             raise ConfigError("has no stack to simulate", path=self.where)
         return builder.routes
+
+
+def _unknown() -> None:
+    """Say nothing, in place of a sensor."""
 
 
 def file_source(path: Path) -> Source:

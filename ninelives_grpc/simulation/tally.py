@@ -6,7 +6,7 @@ from array import array
 from typing import NamedTuple
 
 INTERVAL = 0.1
-"""Seconds between two samples."""
+"""Seconds between two samples, of what lasts no longer than an hour."""
 
 
 class Counts(NamedTuple):

@@ -313,6 +313,8 @@ def test_nothing_is_built_when_something_is_wrong(registry, wrong):
         ("c.toml", b"[stacks", "is not valid TOML: "),
         ("c.json", b"{", "is not valid JSON: "),
         ("c.toml", b"\xff\xfe", "is not valid TOML: "),
+        ("c.toml", b"a = " + b"[" * 5000 + b"]" * 5000, "is nested too deeply"),
+        ("c.json", b"[" * 100_000, "is nested too deeply"),
         ("c.json", b"[]", "must be a table, not []"),
         ("c.yaml", b"stacks:", "must be a .toml or a .json file"),
         ("c", b"", "must be a .toml or a .json file"),

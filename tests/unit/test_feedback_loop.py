@@ -205,6 +205,26 @@ def test_what_somebody_else_has_set_stays_for_a_while_and_is_gone_on_from():
     assert "2 s after" in resumed.why()
 
 
+def test_how_long_a_loop_holds_and_rests_can_be_cut_short():
+    world = Steered(laws.CustomLaw(law=Says(12.0, 14.0, 16.0), hold=3600.0), cooldown=3600.0)
+    world.calls()
+    world.tick()
+    world.loop.parameter("cooldown").set(0.0)
+    world.calls()
+    world.tick()
+    rested = world.handle.get()
+    world.handle.set(30, by="ann")
+    world.calls()
+    world.tick()
+    held = world.handle.get()
+
+    world.loop.parameter("hold").set(0.0)
+    world.calls()
+    world.tick()
+
+    assert (rested, held, world.handle.get()) == (14, 30, 16)
+
+
 def test_who_changes_the_value_while_the_law_thinks_wins():
     class Beaten:
         def calculate(self, metrics, current):

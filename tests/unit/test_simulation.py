@@ -1,12 +1,13 @@
 """A simulated server does what queueing theory says, and loses no call."""
 
 import random
+import threading
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ninelives_grpc import Bulkhead, RateLimit, Registry, Stack, Timeout
+from ninelives_grpc import Bulkhead, RateLimit, Registry, Stack, Timeout, pressure
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.simulation import Caller, Made, Phase, Server, Service, Traffic, load, simulate
 from ninelives_grpc.simulation.suite import candidates
@@ -447,3 +448,44 @@ def test_a_scenario_of_no_calls_is_no_trouble():
 
     assert (result.totals().offered, result.goodput(), result.amplification()) == (0, 1.0, 1.0)
     assert result.latency().mean == 0.0
+
+
+def test_a_closed_client_that_is_refused_at_once_calls_again_and_again_but_not_without_an_end():
+    result = run(
+        Phase(seconds=0.5),
+        client=source("rate_limit", rate_limit={"rate": 10.0, "burst": 1.0}),
+        traffic=Traffic(clients=1, think=0.0),
+    )
+
+    totals = result.totals()
+    assert 4 <= totals.good <= 7
+    assert 100 < totals.refused < 6000
+    assert all_ended(result)
+
+
+def test_sensors_of_the_machine_say_nothing_of_a_server_that_is_made_up(monkeypatch):
+    for sensor in (pressure.Memory, pressure.Cpu, pressure.Stall):
+        monkeypatch.setattr(sensor, "read", lambda _: 0.99)
+    before = set(threading.enumerate())
+    loop = {
+        "law": "governor",
+        "parameter": "bulkhead/max_concurrent",
+        "full": 100.0,
+        "gauge": "memory",
+        "interval": 0.1,
+    }
+    stack = source(
+        "load_shed + bulkhead", bulkhead={"max_concurrent": 20}, loops={"by_memory": loop}
+    )
+
+    result = run(Phase(seconds=1.0, load=0.5), stack=stack)
+
+    assert result.totals().refused == 0
+    assert {sample.limit for sample in result.samples} == {20}
+    assert set(threading.enumerate()) <= before
+
+
+def test_what_lasts_for_days_is_noted_less_often():
+    result = simulate(scenario(Phase(seconds=1e6, load=0.0)))
+
+    assert 30_000 < len(result.samples) < 40_000

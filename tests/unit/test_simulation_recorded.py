@@ -1,5 +1,7 @@
 """What programs have recorded is load for a simulation."""
 
+import json
+
 import pytest
 
 from ninelives_grpc import Bulkhead, Registry, Stack
@@ -10,6 +12,30 @@ from ninelives_grpc.simulation.recorded import replay
 from ninelives_grpc.sinks.json_lines import JsonLinesSink
 from ninelives_grpc.testing import VirtualClock
 from tests.unit.simulated import all_ended, scenario
+
+NO_CALLS = (
+    {"details": {"duration": float("nan")}},
+    {"details": {"duration": float("inf")}},
+    {"details": {"duration": -5.0}},
+    {"details": {"duration": "1"}},
+    {"details": []},
+    {"method": None},
+    {"method": "no slash"},
+    {"time": "yesterday"},
+    {"time": "0001-01-01T00:00:00"},
+    {"event": ["RequestSucceeded"]},
+)
+"""What a line may say that is no call by which to simulate."""
+
+
+def _line(**about):
+    usual = {
+        "event": "RequestSucceeded",
+        "time": "2026-01-01T00:00:00Z",
+        "method": "a.B/C",
+        "details": {"duration": 1.0},
+    }
+    return json.dumps(usual | about) + "\n"
 
 
 def work(clock, seconds):
@@ -87,6 +113,8 @@ def test_the_file_of_a_flight_recorder_is_load_too(tmp_path):
         ("{}\n[]\n", "calls.jsonl:2: is no JSON object on one line"),
         ("{\n", "calls.jsonl:1: is no JSON object on one line"),
         ("something else", "calls.jsonl"),
+        *((_line(**wrong), "holds no call that ended") for wrong in NO_CALLS),
+        (_line() + _line(time="2027-01-01T00:00:00Z"), "calls.jsonl: goes over 365 days"),
     ],
 )
 def test_what_is_no_recording_is_told(tmp_path, text, said):

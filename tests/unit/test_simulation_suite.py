@@ -1,12 +1,16 @@
 """Stacks are compared over scenarios and random servers, and drawn beside each other."""
 
+import multiprocessing
+import os
 import sys
+import time
 
 import pytest
 
 from ninelives_grpc.errors import ConfigError, MissingExtraError
 from ninelives_grpc.simulation import Mark, Phase, Server, simulate
 from ninelives_grpc.simulation.plot import plot
+from ninelives_grpc.simulation.processes import in_processes
 from ninelives_grpc.simulation.random_servers import random_servers
 from ninelives_grpc.simulation.report import summaries
 from ninelives_grpc.simulation.suite import candidates, run_suite
@@ -95,3 +99,35 @@ def test_without_matplotlib_the_command_to_install_it_is_said(tmp_path, monkeypa
 def test_a_picture_is_svg_or_png(tmp_path):
     with pytest.raises(ConfigError, match=r"must end in .svg or .png"):
         plot({}, tmp_path / "picture.gif")
+
+
+def test_processes_are_ended_when_somebody_has_enough():
+    todo = [(scenario(Phase(seconds=1.0, load=0.1)), seed) for seed in range(3)]
+    before = set(multiprocessing.active_children())
+    results = in_processes(_first_only, todo, 2)
+    next(results)
+    workers = set(multiprocessing.active_children()) - before
+
+    # The other ones would sleep for an hour.
+    with pytest.raises(KeyboardInterrupt):
+        results.throw(KeyboardInterrupt)
+
+    assert workers
+    assert all(not worker.is_alive() for worker in workers)
+
+
+def test_a_process_that_is_ended_from_outside_is_told():
+    todo = [(scenario(Phase(seconds=1.0, load=0.1)), seed) for seed in range(2)]
+
+    with pytest.raises(ConfigError, match="a process that simulates: ended before it was done"):
+        list(in_processes(_ends, todo, 2))
+
+
+def _first_only(_, seed):
+    if seed:
+        time.sleep(3600.0)
+    return seed
+
+
+def _ends(*_):
+    os._exit(1)
