@@ -1,6 +1,7 @@
 """Load shed serves a share of the calls while sensors say that the process is hard pressed."""
 
 import gc
+import math
 import random
 import threading
 import weakref
@@ -312,6 +313,13 @@ def test_of_sensors_with_one_name_the_greatest_pressure_counts():
     gate.hear(gate._watch.readings())
 
     assert gate.pressure == 0.8
+
+
+@pytest.mark.parametrize(("said", "taken"), [(math.inf, 1000.0), (-math.inf, 0.0), (-1, 0.0)])
+def test_what_a_sensor_says_is_taken_within_bounds(said, taken):
+    gate = alone(LoadShed(sources=[], sensors=[Told(said)]))
+
+    assert gate._watch.readings() == {"told": taken}
 
 
 def test_a_sensor_that_can_not_say_its_name_is_one_that_fails(caplog):
