@@ -11,7 +11,9 @@ import pytest
 from ninelives_grpc import ConfigError, LoadShed, Method, Refused, Stack
 from ninelives_grpc.call import Call, Side
 from ninelives_grpc.outcome import Code
+from ninelives_grpc.policies import load_shed
 from ninelives_grpc.policies.gate import PERMIT
+from ninelives_grpc.pressure import Cpu
 from ninelives_grpc.pressure.watch import _step
 from ninelives_grpc.scheduler import scheduler
 
@@ -270,6 +272,20 @@ def test_sensors_are_read_from_the_first_call_on_and_act(registry):
 
     assert not asked_before
     assert stack.policy("load_shed").state(0.0)["source"] == "told"
+
+
+def test_cpu_time_that_was_used_before_anybody_called_does_not_count(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(
+        load_shed, "Cpu", lambda: Cpu(clock=lambda: now[0], used=lambda: min(now[0], 60.0))
+    )
+    gate = alone(LoadShed(sources=["cpu"]))
+    now[0] = 60.0
+
+    gate.admit(call(), 0.0, None)
+    now[0] = 61.0
+
+    assert gate._watch.readings() == {"cpu": 0.0}
 
 
 def test_an_interval_that_is_made_shorter_counts_at_once_and_is_read_in_once():
