@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from ninelives_grpc.policies.admission_queue import AdmissionQueue
 
 
+_MOST = 4.0
+"""Times the mean of the deadlines that a deadline counts at the most."""
+
+
 class Nq:
     """Places, and the lines of those who wait for one; the caller holds a lock.
 
@@ -161,7 +165,9 @@ class Nq:
             given = max(0.0, deadline - now)
             # Not of those that bring none: a call that is refused before its request is read seems
             # to be one of them.
-            self._given.add(given, settings.weight)
+            # A few that bring hours are not to count for all others.
+            counts = min(given, _MOST * (self._given.mean or given))
+            self._given.add(counts, settings.weight)
             need += settings.margin * given
         latest = now + given - need
         line = self.lines.line(rank, key, now)

@@ -77,8 +77,9 @@ class AdmissionQueue(Policy):
             less, or that stands in a longer line.
         default_wait: Seconds that a call without a deadline may wait.
         over_after: Seconds after which a line that has never been empty, and grows, is served from
-            its end; None is a deadline, the mean of those that calls bring, or `default_wait`. A
-            tenth of a second favours short waits, and loses calls in bursts.
+            its end; None is a deadline, the mean of those that calls bring, of which none counts
+            more than fourfold, or `default_wait`. A tenth of a second favours short waits, and
+            loses calls in bursts.
         over_delay: The oldest must have waited for this share of that time.
         over_wait: Seconds that a call may wait in such a line.
         over_share: The same, as a share of the time that a call takes; the greater of both counts.

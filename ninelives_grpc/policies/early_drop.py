@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ninelives_grpc.policies.policy import Address
 
 _LOGGER = logging.getLogger("ninelives_grpc")
+_MOST = 1000.0
+"""The greatest fill: JSON has no word for an infinite one."""
 
 
 @policy
@@ -132,7 +134,7 @@ class EarlyDropGate(Shedding[EarlyDrop]):
                 self._failed = True
                 _LOGGER.exception("the gauge of %s failed; nothing is refused then", self.path)
             return None
-        return None if math.isnan(fill) else fill
+        return None if math.isnan(fill) else min(fill, _MOST)
 
     def _refuse(self, call: Call, fill: float, dropped: float, now: float) -> Refusal:
         self._count(EarlyDropRefused)

@@ -165,6 +165,7 @@ class LoadShedGate(Shedding[LoadShed]):
         self.source = ""
         self._governor = Governor(self._settings)
         self._lag = LoopLag() if "loop_lag" in policy.sources else None
+        self._cpu = Cpu() if "cpu" in policy.sources else None
         built_in = [self._sensor(source) for source in dict.fromkeys(policy.sources)]
         self._watch = Watch([*built_in, *policy.sensors])
         self._watched = not self._watch.sensors
@@ -267,7 +268,8 @@ class LoadShedGate(Shedding[LoadShed]):
         if source == "memory":
             return Memory(lambda: self.policy.memory_limit)
         if source == "cpu":
-            return Cpu()
+            assert self._cpu is not None
+            return self._cpu
         if source == "loop_lag":
             assert self._lag is not None
             return self._lag
@@ -287,6 +289,8 @@ class LoadShedGate(Shedding[LoadShed]):
         self._read()
 
     def _read(self) -> None:
+        if self._cpu is not None:
+            self._cpu.begin()
         try:
             self._watch.begin(self)
         except RuntimeError:

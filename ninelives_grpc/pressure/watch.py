@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ninelives_grpc.pressure.sensor import Sensor
 
 _LOGGER = logging.getLogger("ninelives_grpc")
+_MOST = 1000.0
+"""What counts of a reading: JSON has no word for an infinite one."""
 
 
 class Listener(Protocol):
@@ -53,7 +55,7 @@ class Watch:
     def readings(self) -> dict[str, float]:
         """Return what the sensors say that know something; one that raises is logged once.
 
-        Of two with one name the greater pressure counts.
+        Of two with one name the greater pressure counts, and none is below 0.
         """
         found: dict[str, float] = {}
         for number, sensor in enumerate(self.sensors):
@@ -62,7 +64,7 @@ class Watch:
                 name = sensor.name
                 value = sensor.read()
                 if value is not None and not math.isnan(value):
-                    found[name] = max(value, found.get(name, value))
+                    found[name] = max(min(value, _MOST), found.get(name, 0.0))
             except Exception:  # the others still count
                 if number not in self._failed:
                     self._failed.add(number)

@@ -204,6 +204,15 @@ def test_calls_that_bring_no_deadline_do_not_change_what_a_deadline_is():
     assert [gate.state(now)["over"] for now in (0.79, 1.0)] == [False, True]
 
 
+def test_a_few_calls_that_bring_hours_do_not_make_a_deadline_of_hours():
+    gate = busy(AdmissionQueue(4, max_queue=1000), takes=0.001)
+    line_up(gate, *[CALL] * 95, deadline=1.0)
+    line_up(gate, *[CALL] * 5, deadline=36_000.0)
+    line_up(gate, CALL, now=0.6, deadline=1.6)
+
+    assert [gate.state(now)["over"] for now in (0.9, 1.5)] == [False, True]
+
+
 def test_where_no_call_brings_a_deadline_it_is_the_wait_without_one():
     gate = busy(AdmissionQueue(4, default_wait=2.0), takes=0.1)
     line_up(gate, *[CALL] * 3)

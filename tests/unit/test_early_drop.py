@@ -170,6 +170,13 @@ def test_a_refusal_says_how_full_it_is():
     assert event.why() == "the gauge is 300% full, and 100% of the calls refused"
 
 
+def test_an_infinite_fill_is_told_as_a_number_that_can_be_written():
+    gate = alone(EarlyDrop(gauge=Gauge(math.inf)))
+
+    assert gate.state(0.0)["fill"] == 1000.0
+    assert refused_of(gate, 10) == 1.0
+
+
 def test_a_refusal_tells_of_the_fill_that_it_was_for():
     fills = iter([2.0, 0.1])
     gate, sink = alone_with_events(EarlyDrop(gauge=lambda: next(fills)))

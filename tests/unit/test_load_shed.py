@@ -1,6 +1,7 @@
 """Load shed serves a share of the calls while sensors say that the process is hard pressed."""
 
 import gc
+import math
 import random
 import threading
 import weakref
@@ -10,7 +11,9 @@ import pytest
 from ninelives_grpc import ConfigError, LoadShed, Method, Refused, Stack
 from ninelives_grpc.call import Call, Side
 from ninelives_grpc.outcome import Code
+from ninelives_grpc.policies import load_shed
 from ninelives_grpc.policies.gate import PERMIT
+from ninelives_grpc.pressure import Cpu
 from ninelives_grpc.pressure.watch import _step
 from ninelives_grpc.scheduler import scheduler
 
@@ -271,6 +274,20 @@ def test_sensors_are_read_from_the_first_call_on_and_act(registry):
     assert stack.policy("load_shed").state(0.0)["source"] == "told"
 
 
+def test_cpu_time_that_was_used_before_anybody_called_does_not_count(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(
+        load_shed, "Cpu", lambda: Cpu(clock=lambda: now[0], used=lambda: min(now[0], 60.0))
+    )
+    gate = alone(LoadShed(sources=["cpu"]))
+    now[0] = 60.0
+
+    gate.admit(call(), 0.0, None)
+    now[0] = 61.0
+
+    assert gate._watch.readings() == {"cpu": 0.0}
+
+
 def test_an_interval_that_is_made_shorter_counts_at_once_and_is_read_in_once():
     class Counting(Told):
         times = 0
@@ -312,6 +329,13 @@ def test_of_sensors_with_one_name_the_greatest_pressure_counts():
     gate.hear(gate._watch.readings())
 
     assert gate.pressure == 0.8
+
+
+@pytest.mark.parametrize(("said", "taken"), [(math.inf, 1000.0), (-math.inf, 0.0), (-1, 0.0)])
+def test_what_a_sensor_says_is_taken_within_bounds(said, taken):
+    gate = alone(LoadShed(sources=[], sensors=[Told(said)]))
+
+    assert gate._watch.readings() == {"told": taken}
 
 
 def test_a_sensor_that_can_not_say_its_name_is_one_that_fails(caplog):
