@@ -38,7 +38,8 @@ class AdmissionExecutor(ThreadPoolExecutor):
     A `Timeout` of the stack begins with the handler, and outside of the queue shortens the wait.
     Functions, and calls of routes without a queue, such as those of health checks, run as in any
     pool, in as many other threads: they are answered while all workers are busy, and take none.
-    Where several stacks have a queue they share the workers, and should share a queue.
+    Where several stacks have a queue they share the workers, and should share a queue; and servers
+    whose stacks share a queue should share an executor.
 
     `shutdown` refuses the calls that wait, with UNAVAILABLE, and waits for those that run.
     """
@@ -80,6 +81,11 @@ class AdmissionExecutor(ThreadPoolExecutor):
         """Begin without threads and calls, as a forked child has none of them."""
         self._begin()
 
+    @property
+    def queued(self) -> int:
+        """Calls that wait for a worker."""
+        return len(self._waiting)
+
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have a call of gRPC's server admitted, wait or be refused; run anything else.
 
@@ -99,7 +105,7 @@ class AdmissionExecutor(ThreadPoolExecutor):
             call = job.call
             verdict = gate.admit(call, call.started, call.deadline)
         except Exception:  # noqa: BLE001 - of `fair_by`, which raises it to the handler again
-            return self._others.submit(fn, *args)
+            return self._fail(job, fn, args)
         if isinstance(verdict, Permit):
             return self._start(job)
         if isinstance(verdict, Refusal):
@@ -150,6 +156,13 @@ class AdmissionExecutor(ThreadPoolExecutor):
             return self._refuse(job.refuse(job.gate.shut(job.call, job.now())))
         future.add_done_callback(job.finished)
         return future
+
+    def _fail(self, job: Job, fn: Callable[..., Any], args: Any) -> Future[Any]:
+        """Run a call that no key is found for, so that it is told."""
+        try:
+            return self._others.submit(fn, *args)
+        except RuntimeError:
+            return self._refuse(job.refuse(job.gate.shut(job.call, job.now())))
 
     def _refuse(self, work: Callable[[], Any]) -> Future[Any]:
         """Have a client told that its call is refused."""

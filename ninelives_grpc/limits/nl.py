@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 _PEAKS_FOR = 10.0
 _SOON = 1.0
 _LONGEST_PROBE = 3.0
+_LONGEST_WINDOW = 5.0
+"""Seconds that a window takes at most because calls take long."""
 _LARGEST_COHORT = 400
 _SLOW_WINDOWS = 4
 """Windows after which a base by which calls wait for too long is doubted."""
+_PAUSE = 4.0
+"""Least time between two probes, as a multiple of the time that the first took."""
 _MOVED = 1.15
 """How much more calls take than expected for the limit to have been too low."""
 
@@ -178,8 +182,9 @@ class Nl(Windowed):
         self._highest = max(self._highest, self._rate)
         then = self._response.note(self._start, seen.now, self.peak, seen.mean, seen.excess)
         limit = self.limit
-        # What does not wait at all may grow faster.
-        least = 1.1 if seen.excess > 1.2 + seen.error else 1.3
+        # What does not wait at all may grow faster, as long as it is not late by that.
+        waits = seen.excess > 1.2 + seen.error or 0.0 < self.allowed < 1.3 * seen.mean
+        least = 1.1 if waits else 1.3
         target = self._within_deadlines(settings, seen.base, least)
         if target > limit:
             limit = min(2.0 * limit, target)
@@ -193,7 +198,8 @@ class Nl(Windowed):
         drained = then <= 1.3 * self.limit
         slow = drained and seen.excess > 1.3 * seen.usual + 2.0 * seen.error
         self._slow_windows = self._slow_windows + 1 if slow else 0
-        insensitive = seen.excess > 1.5 + 2.0 * seen.error and self._response.insensitive(
+        doubtful = 1.2 if self._is_late(settings, seen) else 1.5
+        insensitive = seen.excess > doubtful + 2.0 * seen.error and self._response.insensitive(
             seen.error
         )
         if self._slow_windows >= _SLOW_WINDOWS or insensitive:
@@ -227,7 +233,8 @@ class Nl(Windowed):
         needed = self._rate * base
         target = _target(settings, needed)
         if self.allowed:
-            target = min(target, self._rate * settings.deadline_share * self.allowed)
+            # One more, as of a few calls a part of one is no step at all.
+            target = min(target, self._rate * settings.deadline_share * self.allowed + 1.0)
         # Never under what an empty queue needs.
         return max(target, least * needed + 1.0)
 
@@ -237,8 +244,12 @@ class Nl(Windowed):
         largest = max(_LARGEST_COHORT, settings.probe_calls)
         cohort = min(max(cohort, settings.probe_calls), largest)
         size = round(max(10.0, min(cohort, self._rate)))
-        self._probe = Probe(size, seen.now + _LONGEST_PROBE + 20.0 * seen.base)
-        self._set_for_probe(settings.probe_share * rate * min(times * seen.base, seen.mean))
+        self._probe = Probe(size, seen.now, seen.now + _LONGEST_PROBE + 20.0 * seen.base)
+        longest = min(times * seen.base, seen.mean)
+        if self.allowed and seen.mean > self.allowed:
+            # Nothing is lost by it: as it is, calls are of no use to anybody.
+            longest = min(longest, settings.deadline_share * self.allowed)
+        self._set_for_probe(settings.probe_share * rate * longest)
 
     def _set_for_probe(self, limit: float) -> None:
         """Set the limit of a probe, which may be half of the least otherwise."""
@@ -259,7 +270,9 @@ class Nl(Windowed):
 
     def _end_probe(self, probe: Probe, in_flight: int, now: float) -> None:
         settings = self.settings()
-        wait, reason = settings.probe_interval, "abandoned"
+        # What takes long to measure is measured less often: most of the time is for calls.
+        took = min(now, probe.until) - probe.since
+        wait, reason = max(settings.probe_interval, _PAUSE * took), "abandoned"
         found = probe.found
         if found is not None:
             reason = "probed"
@@ -292,6 +305,8 @@ class Nl(Windowed):
 
     def _begin(self, settings: ConcurrencyLimit, in_flight: int, now: float) -> None:
         super()._begin(settings, in_flight, now)
+        # In less time than a call takes, calls that began together look like many a second.
+        self._end = max(self._end, now + min(self.base, self.latency, _LONGEST_WINDOW))
         self._baseline.clear()
 
 

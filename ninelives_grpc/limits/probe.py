@@ -85,13 +85,15 @@ class Probe:
 
     Attributes:
         size: How many calls it wants.
+        since: When it began.
         until: When it is given up.
     """
 
-    __slots__ = ("_all", "_first", "size", "until")
+    __slots__ = ("_all", "_first", "since", "size", "until")
 
-    def __init__(self, size: int, until: float) -> None:
+    def __init__(self, size: int, since: float, until: float) -> None:
         self.size = size
+        self.since = since
         self.until = until
         self._all, self._first = Cohort(size), Cohort(_FIRST)
 

@@ -141,6 +141,7 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
     Attributes:
         refused: Calls refused so far.
         workers: Threads that executors have for its calls; 0 when it is asked by handlers.
+        executors: How many executors these are of.
         in_threads: Whether a sync server has it.
     """
 
@@ -150,6 +151,7 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         super().__init__(policy, address)
         self.refused = 0
         self.workers = 0
+        self.executors = 0
         self.in_threads = False
         self._law = Nq(self._settings, self._limit())
         self._key_of = key_function(policy.fair_by)
@@ -157,7 +159,7 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
     def start_afresh(self) -> None:
         """Free every place, and forget who waits and which executors there are."""
         super().start_afresh()
-        self.workers = 0
+        self.workers = self.executors = 0
         self._law.limit = self._limit()
         self._law.start_afresh()
 
@@ -184,6 +186,7 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         """Count the workers of an executor; a negative number takes some away."""
         with self._lock:
             self.workers += number
+            self.executors += 1 if number > 0 else -1
             self._law.limit = self._limit()
             told = self._law.advance(self._now())
         _notify(told)
@@ -334,10 +337,13 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         key = "" if self._key_of is None else self._key_of(call)
         rank = call.rank[0]
         told: list[Place] = []
-        with self._lock:
-            place, reason = self._law.line_up(rank, key, now, deadline, told)
-            self.refused += bool(reason)
-        _notify(told)
+        try:
+            with self._lock:
+                place, reason = self._law.line_up(rank, key, now, deadline, told)
+                self.refused += bool(reason)
+        finally:
+            # Also if `fair_by` gave a key that is none.
+            _notify(told)
         if reason:
             return self._refuse(call, now, reason, 0.0)
         if place is not None:
@@ -389,8 +395,10 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
                 waited=waited,
             )
         details = f"admission queue {self.path}: {_WHY[reason]}, {queued} wait for {limit} places"
-        # When all who wait now have been served.
-        retry_after = min(mean * (queued / limit + 1.0), _LONGEST_WAIT)
+        retry_after = None
+        if mean and code is not Code.UNAVAILABLE:
+            # When all who wait now have been served.
+            retry_after = min(mean * (queued / limit + 1.0), _LONGEST_WAIT)
         return Refusal(self.name, details, code=code, retry_after=retry_after)
 
 

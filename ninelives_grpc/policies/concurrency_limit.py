@@ -78,14 +78,15 @@ class ConcurrencyLimit(Policy):
         initial_limit: Calls that may run at once to begin with.
         min_limit: Least limit; a probe of `nl` may go to half of it, and not below 1.
         max_limit: Greatest limit.
-        window: Seconds after which the limit is judged anew.
+        window: Seconds after which the limit is judged anew; `nl` waits for as long as a call takes
+            if that is more, and up to 5.
         window_calls: Answers that it takes at least.
         deadline_share: `nl`, `aimd`: share of the time that deadlines allow which calls may take.
         tolerance: `nl`: calls in flight beyond those in work, as a share of them.
         headroom: `nl`: the same, as a multiple of their square root.
         burst: `nl`: limit while nothing waits, as a multiple of the calls that ran at once.
         probe_interval: `nl`: seconds between two measurements, under overload, of how long calls
-            take when nothing waits.
+            take when nothing waits; four times as long as the last one took, if that is more.
         probe_share: `nl`: calls in flight meanwhile, as a share of those that keep the backend
             busy.
         probe_calls: `nl`: calls by which that is measured, at least.

@@ -108,7 +108,10 @@ class EarlyDropGate(Shedding[EarlyDrop]):
         if fill is None or fill <= policy.drop_above:
             self._arrived = 0
             return PERMIT
-        return self._choose(call, 1.0 - _dropped(policy, fill), now)
+        dropped = _dropped(policy, fill)
+        return (
+            PERMIT if self._passes(call, 1.0 - dropped) else self._refuse(call, fill, dropped, now)
+        )
 
     def state(self, now: float) -> dict[str, Value]:
         """Return the fill, the share that is refused for it, and how many were."""
@@ -131,8 +134,7 @@ class EarlyDropGate(Shedding[EarlyDrop]):
             return None
         return None if math.isnan(fill) else fill
 
-    def _refuse(self, call: Call, share: float, now: float) -> Refusal:
-        fill = self._filled() or 0.0
+    def _refuse(self, call: Call, fill: float, dropped: float, now: float) -> Refusal:
         self._count(EarlyDropRefused)
         of = "the gauge" if self.followed is None else self.followed.path
         if self._emitter.sink is not None:
@@ -141,9 +143,9 @@ class EarlyDropGate(Shedding[EarlyDrop]):
                 **self._about(call, now),
                 of=of,
                 fill=fill,
-                dropped=1.0 - share,
+                dropped=dropped,
             )
-        details = f"early drop {self.path} refuses {1.0 - share:.0%} of the calls: {of} fills up"
+        details = f"early drop {self.path} refuses {dropped:.0%} of the calls: {of} fills up"
         # No time to come back at: whoever comes back at once fills it up again.
         return Refusal(self.name, details)
 

@@ -180,6 +180,15 @@ class LoadShedGate(Shedding[LoadShed]):
         self._open = False
 
     @property
+    def blind(self) -> bool:
+        """Whether this system tells nothing of what it is to go by."""
+        told_by_all = {"cpu", "loop_lag"}
+        return not self.policy.sensors and not any(
+            source in told_by_all or self._sensor(source).read() is not None
+            for source in self.policy.sources
+        )
+
+    @property
     def share(self) -> float:
         """Share of the calls that is served."""
         return self._governor.share
@@ -194,11 +203,18 @@ class LoadShedGate(Shedding[LoadShed]):
         if not self._watched:
             self._begin(now)
         share = self._governor.share
-        return PERMIT if share >= 1.0 else self._choose(call, share, now)
+        if share >= 1.0 or self._passes(call, share):
+            return PERMIT
+        return self._refuse(call, share, now)
 
     def would_refuse(self, call: Call | None, now: float) -> bool:
         """Tell whether some are refused."""
         return self._governor.share < 1.0
+
+    def adopt(self, old: LoadShed) -> None:
+        """Read at once, and not at the end of an interval that has become shorter."""
+        if self._watched and self._watch.sensors and self.policy.interval < old.interval:
+            self._read()
 
     def hear(self, readings: Mapping[str, float]) -> float | None:
         """Take readings; returns the seconds until the next, or None when nobody calls."""
@@ -264,6 +280,9 @@ class LoadShedGate(Shedding[LoadShed]):
                 return
             self._watched = True
             self._quiet_since = now
+        self._read()
+
+    def _read(self) -> None:
         try:
             self._watch.begin(self)
         except RuntimeError:

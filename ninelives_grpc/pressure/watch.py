@@ -32,16 +32,23 @@ class Watch:
 
     Attributes:
         sensors: What it reads.
+        turn: Which of its beginnings counts: the last.
     """
 
     def __init__(self, sensors: Sequence[Sensor]) -> None:
         """Read nothing yet."""
         self.sensors = tuple(sensors)
+        self.turn: object = None
         self._failed: set[int] = set()
 
     def begin(self, listener: Listener) -> None:
-        """Read from now on, in a thread that is there while anything is due."""
-        scheduler.later(0.0, _step(self, weakref.ref(listener)))
+        """Read from now on, in a thread that is there while anything is due; once, if it does.
+
+        Raises:
+            RuntimeError: No thread can be started.
+        """
+        self.turn = turn = object()
+        scheduler.later(0.0, _step(self, weakref.ref(listener), turn))
 
     def readings(self) -> dict[str, float]:
         """Return what the sensors say that know something; one that raises is logged once.
@@ -63,10 +70,10 @@ class Watch:
         return found
 
 
-def _step(watch: Watch, to: weakref.ref[Listener]) -> Callable[[], None]:
+def _step(watch: Watch, to: weakref.ref[Listener], turn: object) -> Callable[[], None]:
     def step() -> None:
         listener = to()
-        if listener is not None:
+        if listener is not None and watch.turn is turn:
             again = listener.hear(watch.readings())
             if again is not None:
                 scheduler.later(again, step)

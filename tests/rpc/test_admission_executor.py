@@ -26,6 +26,7 @@ from ninelives_grpc import (
 )
 from ninelives_grpc.admission.job import Job
 from ninelives_grpc.admission.ticket import ARRIVAL, entrance_of
+from ninelives_grpc.pressure import PoolQueue
 from ninelives_grpc.testing import MemorySink
 
 from . import leaks
@@ -325,6 +326,24 @@ def test_a_function_that_finds_no_key_fails_the_call_and_costs_no_place(
     assert "Exception calling application" in caplog.text
 
 
+def test_a_call_for_which_no_key_is_found_ends_also_after_the_executor(
+    shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    def key(_: Call) -> str:
+        raise ValueError
+
+    stack = new_stack(AdmissionQueue(max_queue=0, fair_by=key))
+    server = shop(stack)
+    (runs,) = server.busy()
+    server.pool.shutdown(wait=False)
+
+    for _ in range(2):
+        gate_of(stack).parameter("width").set(1)
+        assert seen(server.start(timeout=PATIENCE), UNARY).code is StatusCode.UNAVAILABLE
+    server.backend.release()
+    assert seen(runs, UNARY).code is StatusCode.OK
+
+
 def test_health_is_answered_while_every_worker_is_busy(
     shop: Any, new_stack: Callable[..., Stack]
 ) -> None:
@@ -481,6 +500,35 @@ def test_the_linter_is_content_with_the_executor_unless_the_width_is_more_than_i
 
     assert content == []
     assert [finding.rule for finding in stack.lint()] == ["width-over-workers"]
+
+
+def test_the_linter_tells_that_servers_with_one_queue_should_have_one_executor(
+    new_stack: Callable[..., Stack],
+) -> None:
+    stack = new_stack(AdmissionQueue())
+    with AdmissionExecutor(1) as one:
+        assert arrive(one, stack, lambda: 1).result(PATIENCE)
+        content = stack.lint()
+        with AdmissionExecutor(1) as other:
+            assert arrive(other, stack, lambda: 1).result(PATIENCE)
+            found = [finding.rule for finding in stack.lint()]
+        assert stack.lint() == content == []
+
+    assert found == ["queue-of-several-executors"]
+
+
+def test_who_waits_in_a_pool_is_seen_by_a_sensor_of_it(new_stack: Callable[..., Stack]) -> None:
+    stack = new_stack(AdmissionQueue(default_wait=60.0))
+    go_on = threading.Event()
+    with AdmissionExecutor(1) as pool:
+        calls = [arrive(pool, stack, lambda: go_on.wait(PATIENCE)) for _ in range(4)]
+        pressure = PoolQueue(pool, per_thread=4.0).read()
+        go_on.set()
+
+    assert all(call.result(PATIENCE) for call in calls)
+    assert pressure is not None
+    # The one that runs may not have been taken up yet.
+    assert pressure >= 0.75
 
 
 def test_calls_that_wait_are_refused_when_the_executor_ends(

@@ -474,12 +474,40 @@ def test_a_refusal_is_answered_by_the_other_side_of_a_fallback(registry):
 
 def test_a_refusal_says_who_and_when_to_come_back(registry):
     stack = Stack("s", AdmissionQueue(1, max_queue=0) + Bulkhead(9), registry=registry)
+    stack.call(lambda: None)
 
     with pytest.raises(Refused, match="admission queue s/admission_queue: the queue is full") as no:
         stack.call(lambda: stack.call(lambda: None))
 
     assert no.value.policy == "admission_queue"
     assert no.value.retry_after is not None
+
+
+def test_before_the_first_call_has_ended_nobody_is_told_to_come_back_at_once():
+    gate = alone(AdmissionQueue(1, max_queue=0))
+    gate.admit(CALL, 0.0, None)
+
+    assert gate.admit(CALL, 0.0, None).retry_after is None
+
+
+def test_nobody_is_told_to_come_back_to_a_server_that_shuts_down():
+    gate = alone(AdmissionQueue(1))
+    learn(gate, 1.0)
+
+    assert gate.shut(CALL, 0.0).retry_after is None
+
+
+def test_a_key_that_is_none_fails_its_call_and_who_is_late_is_told_all_the_same():
+    keys = ["good", ["bad"]]
+    gate = busy(AdmissionQueue(1, fair_by=lambda _: keys.pop(0)), takes=0.1)
+    place = gate.admit(Call(METHOD, 0.0), 0.0, 1.0)
+    woken = []
+    place.wake = lambda: woken.append("late")
+
+    with pytest.raises(TypeError):
+        gate.admit(Call(METHOD, 9.0), 9.0, 10.0)
+
+    assert woken == ["late"]
 
 
 def test_events_tell_who_waits_and_who_is_let_in():

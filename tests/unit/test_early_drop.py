@@ -170,6 +170,15 @@ def test_a_refusal_says_how_full_it_is():
     assert event.why() == "the gauge is 300% full, and 100% of the calls refused"
 
 
+def test_a_refusal_tells_of_the_fill_that_it_was_for():
+    fills = iter([2.0, 0.1])
+    gate, sink = alone_with_events(EarlyDrop(gauge=lambda: next(fills)))
+
+    assert not gate.admit(call(), 0.0, None).admitted
+
+    assert (sink.events[-1].fill, sink.events[-1].dropped) == (2.0, 1.0)
+
+
 def test_a_gauge_that_does_not_know_refuses_nobody():
     gate = alone(EarlyDrop(gauge=Gauge(math.nan)))
 

@@ -154,7 +154,7 @@ def test_the_limit_is_cut_by_half_of_the_way_and_a_quarter_at_most():
 
 @pytest.mark.parametrize(
     ("remaining", "limit"),
-    [(1.0, TARGET), (0.05, 800 * 0.5 * 0.05), (0.01, 1.1 * 16 + 1), (None, TARGET)],
+    [(1.0, TARGET), (0.05, 800 * 0.5 * 0.05 + 1), (0.01, 1.1 * 16 + 1), (None, TARGET)],
 )
 def test_calls_get_no_more_than_half_their_deadline_but_an_empty_queue_is_kept(remaining, limit):
     driver = Driver()
@@ -466,3 +466,16 @@ def test_calls_that_wait_and_take_most_of_their_time_are_too_many(remaining, rea
     driver.window(0.03, remaining=remaining)
 
     assert driver.law.reason == reason
+
+
+def test_a_window_takes_as_long_as_a_call_and_one_very_long_call_holds_it_up_for_a_while_only():
+    driver = Driver()
+    driver.window(400.0, calls=80)
+
+    driver.window(0.02, calls=40, seconds=4.0)
+    before = driver.law.latency
+    driver.window(0.02, calls=20, seconds=1.5)
+    driver.window(0.02, calls=20, seconds=0.1)
+
+    assert before == pytest.approx(400.0)
+    assert driver.law.latency == pytest.approx(0.02)

@@ -271,6 +271,28 @@ def test_sensors_are_read_from_the_first_call_on_and_act(registry):
     assert stack.policy("load_shed").state(0.0)["source"] == "told"
 
 
+def test_an_interval_that_is_made_shorter_counts_at_once_and_is_read_in_once():
+    class Counting(Told):
+        times = 0
+
+        def read(self):
+            self.times += 1
+            return super().read()
+
+    sensor = Counting()
+    gate = alone(LoadShed(sources=[], sensors=[sensor], interval=60.0))
+    gate.admit(call(), 0.0, None)
+    assert sensor.read_once.wait(10)
+    before = gate._watch.turn
+    sensor.read_once.clear()
+
+    gate.parameter("interval").set(59.0)
+
+    assert sensor.read_once.wait(10)
+    _step(gate._watch, weakref.ref(gate), before)()
+    assert sensor.times == 2
+
+
 def test_a_sensor_that_raises_is_logged_once_and_the_others_still_count(caplog):
     sensors = [Told(OSError("gone"), "broken"), Told(0.8, "well")]
     gate = alone(LoadShed(sources=[], sensors=sensors))
@@ -383,7 +405,7 @@ def test_a_stack_that_is_gone_is_not_read_for():
 
     del gate
     gc.collect()
-    _step(watch, gone)()
+    _step(watch, gone, watch.turn)()
 
     assert gone() is None
     assert not sensor.read_once.is_set()

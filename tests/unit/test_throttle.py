@@ -314,6 +314,17 @@ def test_the_algorithm_can_be_changed_meanwhile_and_goes_on_from_the_fraction_of
     assert fraction(gate) == pytest.approx(before)
 
 
+def test_the_other_way_round_it_goes_on_from_about_that_fraction():
+    gate = alone(Throttle(min_fraction=0.01))
+    overloaded(gate, times=15)
+    before = fraction(gate)
+
+    gate.parameter("algorithm").set("sre")
+
+    assert before == pytest.approx(0.207, abs=0.001)
+    assert fraction(gate) == pytest.approx(before, abs=0.02)
+
+
 def test_a_changed_parameter_holds_for_what_is_held_back_now():
     gate = alone(Throttle())
     overloaded(gate, times=100)
