@@ -22,6 +22,8 @@ STOP_PUSHBACK = -1.0
 """A pushback that says "do not retry", or that cannot be read, which gRFC A6 treats alike."""
 
 _LOST = "Internal error from Core"
+_TOO_LARGE = "message larger than max"
+"""What gRPC says of a message that it does not send or take, with RESOURCE_EXHAUSTED."""
 
 FAILURES = frozenset(
     {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.DATA_LOSS, Code.UNKNOWN}
@@ -100,9 +102,12 @@ class Outcome:
     @property
     def overload(self) -> bool:
         """Whether the backend said that it has too much to do."""
-        return self.refusal is None and (
-            self.code is Code.RESOURCE_EXHAUSTED or self.pushback is not None
-        )
+        if self.pushback is None and (
+            self.code is not Code.RESOURCE_EXHAUSTED or _TOO_LARGE in _details(self.error)
+        ):
+            return False
+        # A stack further in may have refused: it says nothing of the backend.
+        return self.refusal is None and not isinstance(self.error, Refused)
 
     @property
     def failed(self) -> bool:

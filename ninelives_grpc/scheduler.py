@@ -41,7 +41,11 @@ class Scheduler:
         self._thread: threading.Thread | None = None
 
     def later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
-        """Call a function after so many seconds; it must not block. Returns how to call it off."""
+        """Call a function after so many seconds; it must not block. Returns how to call it off.
+
+        Raises:
+            RuntimeError: There is no thread yet, and none can be started.
+        """
         if sys.is_finalizing():
             # A thread would wait for ever to start, and the process with it.
             return lambda: None
@@ -51,7 +55,12 @@ class Scheduler:
                 self._thread = threading.Thread(
                     target=self._run, name="ninelives-scheduler", daemon=True
                 )
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:
+                    # There may be no more threads now; whoever comes next tries again.
+                    self._thread = None
+                    raise
             entry = (time.monotonic() + seconds, next(self._numbers), function)
             heapq.heappush(self._due, entry)
             if self._due[0] is entry:
@@ -73,7 +82,7 @@ class Scheduler:
                 return
             try:
                 function()
-            except Exception:
+            except BaseException:  # such as SystemExit: all others wait for this thread
                 _LOGGER.exception("a scheduled step failed")
             # It may hold on to a call.
             del function

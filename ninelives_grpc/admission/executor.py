@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,8 @@ class AdmissionExecutor(ThreadPoolExecutor):
     A `Timeout` of the stack begins with the handler, and outside of the queue shortens the wait.
     Functions, and calls of routes without a queue, such as those of health checks, run as in any
     pool, in as many other threads: they are answered while all workers are busy, and take none.
-    Where several stacks have a queue they share the workers, and should share a queue.
+    Where several stacks have a queue they share the workers, and should share a queue; and servers
+    whose stacks share a queue should share an executor.
 
     `shutdown` refuses the calls that wait, with UNAVAILABLE, and waits for those that run.
     """
@@ -70,7 +72,7 @@ class AdmissionExecutor(ThreadPoolExecutor):
         self._others = ThreadPoolExecutor(self._number, f"{self._prefix}-other")
         self._refusing = ThreadPoolExecutor(self._refusals, f"{self._prefix}-refusal")
         self._gates: set[AdmissionQueueGate] = set()
-        self._waiting: set[Job] = set()
+        self._waiting: dict[Job, tuple[Future[Any], Place]] = {}
         self._timers: dict[AdmissionQueueGate, tuple[float, Callable[[], None]]] = {}
         self._timing = threading.RLock()
         self._closed = False
@@ -78,6 +80,11 @@ class AdmissionExecutor(ThreadPoolExecutor):
     def start_afresh(self) -> None:
         """Begin without threads and calls, as a forked child has none of them."""
         self._begin()
+
+    @property
+    def queued(self) -> int:
+        """Calls that wait for a worker."""
+        return len(self._waiting)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have a call of gRPC's server admitted, wait or be refused; run anything else.
@@ -90,20 +97,22 @@ class AdmissionExecutor(ThreadPoolExecutor):
             return self._others.submit(fn, *args, **kwargs)
         job = Job(arrival, fn, args)
         gate = job.gate
-        if gate not in self._gates and not self._closed:
-            self._gates.add(gate)
-            gate.add_workers(self._number)
+        if gate not in self._gates:
+            self._work_for(gate)
         if gate.enter(job.now()):
             return self._start(job)
         try:
             call = job.call
             verdict = gate.admit(call, call.started, call.deadline)
         except Exception:  # noqa: BLE001 - of `fair_by`, which raises it to the handler again
-            return self._others.submit(fn, *args)
+            return self._fail(job, fn, args)
         if isinstance(verdict, Permit):
             return self._start(job)
         if isinstance(verdict, Refusal):
-            return self._refuse(job, verdict)
+            work = job.refuse(verdict)
+            # Here where that is possible, as it is only a status to send: another thread would have
+            # to be woken up first, and wait for Python's lock among those that are at work.
+            return self._refuse(work) if work == job.run else _done(work)
         assert isinstance(verdict, Place)
         return self._wait(job, verdict)
 
@@ -118,16 +127,25 @@ class AdmissionExecutor(ThreadPoolExecutor):
             self._closed = True
             for _, call_off in self._timers.values():
                 call_off()
-        for job in tuple(self._waiting):
+        for job, (future, _) in self._waiting.copy().items():
             if cancel_futures:
-                job.future.cancel()
+                future.cancel()
             self._woken(job)
         self._others.shutdown(wait=False, cancel_futures=cancel_futures)
         super().shutdown(wait=wait, cancel_futures=cancel_futures)
         self._others.shutdown(wait=wait)
         self._refusing.shutdown(wait=wait)
-        while self._gates:
-            self._gates.pop().add_workers(-self._number)
+        with self._timing:
+            gates, self._gates = self._gates, set()
+        for gate in gates:
+            gate.add_workers(-self._number)
+
+    def _work_for(self, gate: AdmissionQueueGate) -> None:
+        """Tell a queue of the workers, once; several servers may do so in threads of their own."""
+        with self._timing:
+            if gate not in self._gates and not self._closed:
+                gate.add_workers(self._number)
+                self._gates.add(gate)
 
     def _start(self, job: Job) -> Future[Any]:
         """Give a call that has a place to a worker."""
@@ -135,21 +153,28 @@ class AdmissionExecutor(ThreadPoolExecutor):
             future = super().submit(job.run)
         except RuntimeError:
             job.finished(None)
-            return self._refuse(job, job.gate.shut(job.call, job.now()))
+            return self._refuse(job.refuse(job.gate.shut(job.call, job.now())))
         future.add_done_callback(job.finished)
         return future
 
-    def _refuse(self, job: Job, refusal: Refusal) -> Future[Any]:
-        """Have a client told that its call is refused."""
-        job.refusal = refusal
+    def _fail(self, job: Job, fn: Callable[..., Any], args: Any) -> Future[Any]:
+        """Run a call that no key is found for, so that it is told."""
         try:
-            return self._refusing.submit(job.run)
+            return self._others.submit(fn, *args)
+        except RuntimeError:
+            return self._refuse(job.refuse(job.gate.shut(job.call, job.now())))
+
+    def _refuse(self, work: Callable[[], Any]) -> Future[Any]:
+        """Have a client told that its call is refused."""
+        try:
+            return self._refusing.submit(work)
         except RuntimeError:
             # A call that came after the end has to be ended all the same, or its server never does.
             late: Future[Any] = Future()
-            work = partial(_do, late, job.run)
+            late.set_running_or_notify_cancel()
+            own = partial(_do, late, work)
             try:
-                threading.Thread(target=work, name=f"{self._prefix}-late", daemon=True).start()
+                threading.Thread(target=own, name=f"{self._prefix}-late", daemon=True).start()
             except RuntimeError as error:
                 # The interpreter ends, and nobody is told anything any more.
                 late.set_exception(error)
@@ -157,10 +182,8 @@ class AdmissionExecutor(ThreadPoolExecutor):
 
     def _wait(self, job: Job, place: Place) -> Future[Any]:
         """Keep a call until its turn comes, or it is thrown out."""
-        job.place = place
         future: Future[Any] = Future()
-        job.future = future
-        self._waiting.add(job)
+        self._waiting[job] = (future, place)
         place.wake = partial(self._woken, job)
         if place.ready or self._closed:
             self._woken(job)
@@ -171,15 +194,24 @@ class AdmissionExecutor(ThreadPoolExecutor):
 
     def _woken(self, job: Job) -> None:
         """Go on with a call that there is news for; once, whoever has it."""
-        try:
-            self._waiting.remove(job)
-        except KeyError:
+        known = self._waiting.pop(job, None)
+        if known is None:
             return
+        known[1].wake = None
+        turns = _turns
+        turns.due.append(partial(self._go_on, job, *known))
+        # A call that can not be started passes its place on: thousands of them are no recursion.
+        if turns.busy:
+            return
+        turns.busy = True
+        try:
+            while turns.due:
+                turns.due.popleft()()
+        finally:
+            turns.busy = False
+
+    def _go_on(self, job: Job, future: Future[Any], place: Place) -> None:
         gate, now = job.gate, job.now()
-        future, place = job.future, job.place
-        # They refer to it, and gRPC wants what it has handed over to be gone when it is done.
-        del job.future, job.place
-        place.wake = None
         if not future.set_running_or_notify_cancel():
             gate.abandon(place, now)
             return
@@ -187,10 +219,10 @@ class AdmissionExecutor(ThreadPoolExecutor):
         if isinstance(verdict, Permit):
             done = self._start(job)
         elif isinstance(verdict, Refusal):
-            done = self._refuse(job, verdict)
+            done = self._refuse(job.refuse(verdict))
         else:
             gate.abandon(verdict, now)
-            done = self._refuse(job, gate.shut(job.call, now))
+            done = self._refuse(job.refuse(gate.shut(job.call, now)))
         done.add_done_callback(partial(_pass_on, future))
 
     def _cancelled(self, job: Job, future: Future[Any]) -> None:
@@ -220,6 +252,24 @@ class AdmissionExecutor(ThreadPoolExecutor):
         until = entrance.gate.throw_out(entrance.now())
         if until is not None:
             self._watch(entrance, until)
+
+
+class _Turns(threading.local):
+    """The calls that this thread has to go on with."""
+
+    def __init__(self) -> None:
+        self.due: deque[Callable[[], None]] = deque()
+        self.busy = False
+
+
+_turns = _Turns()
+
+
+def _done(work: Callable[[], Any]) -> Future[Any]:
+    """Do some work, and return its result as a future that is done."""
+    future: Future[Any] = Future()
+    _do(future, work)
+    return future
 
 
 def _do(future: Future[Any], work: Callable[[], Any]) -> None:

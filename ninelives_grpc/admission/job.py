@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ninelives_grpc.admission.ticket import ARRIVAL, TICKET, Ticket
 from ninelives_grpc.call import Call
+from ninelives_grpc.outcome import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
-    from ninelives_grpc.admission.lines import Place
-    from ninelives_grpc.admission.ticket import Arrival
+    from ninelives_grpc.admission.ticket import Arrival, Ending
     from ninelives_grpc.policies.admission_queue import AdmissionQueueGate
     from ninelives_grpc.policies.gate import Refusal
 
+_ARGUMENTS, _BEHAVIOUR = 7, 3
+"""gRPC has run: a function, of event, state, behaviour, what reads the request, and two codecs."""
 _NO_DEADLINE = 1e9
 """Seconds; gRPC gives a call without a deadline 9.2e18 seconds."""
 
@@ -29,8 +30,6 @@ class Job:
         entrance: Where it enters the queue.
         gate: The queue.
         now: Tells the time.
-        place: Where it waits, once it does.
-        future: What gRPC holds, when it waits.
         refusal: Why the call is refused, or None.
     """
 
@@ -41,14 +40,10 @@ class Job:
         "_metadata",
         "_seconds",
         "entrance",
-        "future",
         "gate",
         "now",
-        "place",
         "refusal",
     )
-    place: Place
-    future: Future[Any]
 
     def __init__(self, arrival: Arrival, fn: Callable[..., Any], args: Any) -> None:
         """Note what gRPC hands over: a function, the event, the state, and what else it needs."""
@@ -71,6 +66,27 @@ class Job:
             peer = partial(_peer, event)
             self._call = Call(entrance.method, now, deadline, self._metadata, None, None, peer)
         return self._call
+
+    def refuse(self, refusal: Refusal) -> Callable[[], Any]:
+        """Return what tells the client of a refusal: at once, and without reading the request.
+
+        Only the handler can tell when the stack has an answer in place of a refusal, when another
+        interceptor has wrapped the handler, or when gRPC's work is not what it was.
+        """
+        self.refusal = refusal
+        ending, args = self.entrance.ending, self._args
+        if ending is None or len(args) != _ARGUMENTS or args[_BEHAVIOUR] is not ending.behaviour:
+            return self.run
+        return partial(self._end, refusal, ending)
+
+    def _end(self, refusal: Refusal, ending: Ending) -> None:
+        def end(_: object, context: Any) -> NoReturn:
+            ending.refuse(refusal, context)
+
+        self.entrance.recorder.ended(self.call, refused(refusal), self.now())
+        args = self._args
+        # In place of the handler, and of the function that reads the request.
+        self._fn(*args[:_BEHAVIOUR], end, tuple, *args[_BEHAVIOUR + 2 :])
 
     def run(self) -> Any:
         """Do the work, with a ticket where the stack of the handler finds it."""

@@ -75,14 +75,32 @@ class Line:
 
 
 class _Class:
-    """The lines of one class, the next one to serve first."""
+    """The lines of one class, the next one to serve first, and once more by their length."""
 
-    __slots__ = ("lines", "longest", "size")
+    __slots__ = ("_by_length", "lines", "size")
 
     def __init__(self) -> None:
         self.lines: OrderedDict[str, Line] = OrderedDict()
         self.size = 0
-        self.longest: Line | None = None
+        self._by_length: list[dict[Line, None]] = []
+
+    @property
+    def longest(self) -> Line:
+        """The longest line, or one of them; there must be one."""
+        return next(iter(self._by_length[-1]))
+
+    def changed(self, line: Line, by: int) -> None:
+        """Take note that one more waits in a line, or one less."""
+        self.size += by
+        lines, length = self._by_length, len(line)
+        if length > by:
+            del lines[length - by][line]
+        if length:
+            while length >= len(lines):
+                lines.append({})
+            lines[length][line] = None
+        while lines and not lines[-1]:
+            lines.pop()
 
 
 class Lines:
@@ -124,9 +142,7 @@ class Lines:
         if not line.places:
             own.lines[line.key] = line
         line.places[place] = None
-        if own.longest is None or len(line) > len(own.longest):
-            own.longest = line
-        own.size += 1
+        own.changed(line, 1)
         self.size += 1
         heapq.heappush(self._by_time, (place.until, next(self._numbers), place))
 
@@ -137,7 +153,7 @@ class Lines:
         del line.places[place]
         if not line.places:
             del own.lines[line.key]
-        own.size -= 1
+        own.changed(line, -1)
         self.size -= 1
         if len(self._by_time) > 2 * self.size + _SPARE:
             self._by_time = [entry for entry in self._by_time if _waits(entry[2])]
@@ -182,8 +198,6 @@ class Lines:
             if not each.size:
                 continue
             longest = each.longest
-            if longest is None or not longest.places:
-                longest = next(iter(each.lines.values()))
             if each is self._classes[line.rank] and len(longest) <= len(line) + 1:
                 return None
             place = next(reversed(longest.places))

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from ninelives_grpc.policies.admission_queue import AdmissionQueue
 
 
+_MOST = 4.0
+"""Times the mean of the deadlines that a deadline counts at the most."""
+
+
 class Nq:
     """Places, and the lines of those who wait for one; the caller holds a lock.
 
@@ -79,9 +83,9 @@ class Nq:
         """
         told += self.advance(now)
         if self.in_flight < self.limit and not self.lines.size:
-            if now < self.pressed and deadline is not None and deadline - now < self.service.mean:
-                # A server that does not keep up with reading gets calls when it is too late.
-                return None, self._refused("deadline", now)
+            if self._comes_late(now, deadline):
+                # This is no reason to go on so: it would keep itself going.
+                return None, "deadline"
             self.in_flight += 1
             self.acquired += 1
             return None, ""
@@ -127,6 +131,17 @@ class Nq:
             told.append(place)
         return told
 
+    def _comes_late(self, now: float, deadline: float | None) -> bool:
+        """Tell whether a call is refused though a place is free.
+
+        A server that does not keep up with reading gets calls when it is too late for them. Yet
+        what calls take is only learned from those that run: some always may, or a backend that has
+        been slow for longer than a deadline would be taken to be so for ever.
+        """
+        if deadline is None or now >= self.pressed or 2 * self.in_flight < self.limit:
+            return False
+        return deadline - now < self.service.mean
+
     def _refused(self, reason: str, now: float) -> str:
         """Note that somebody is refused, and return why."""
         self.pressed = now + self._over_when()[0]
@@ -135,16 +150,24 @@ class Nq:
     def _over_when(self) -> tuple[float, float]:
         """Return for how long a line that is over has not been empty, and its oldest has waited."""
         settings = self._settings()
-        after = self._given.mean if settings.over_after is None else settings.over_after
+        after = settings.over_after
+        if after is None:
+            after = self._given.mean or settings.default_wait
         return after, after * settings.over_delay
 
     def _place(self, rank: int, key: str, now: float, deadline: float | None) -> Place | None:
         """Return a place for a call that can be in time."""
         settings, mean = self._settings(), self.service.mean
         need = mean + settings.deviations * self.service.deviation
-        given = settings.default_wait + need if deadline is None else deadline - now
-        self._given.add(given, settings.weight)
-        if deadline is not None:
+        if deadline is None:
+            given = settings.default_wait + need
+        else:
+            given = max(0.0, deadline - now)
+            # Not of those that bring none: a call that is refused before its request is read seems
+            # to be one of them.
+            # A few that bring hours are not to count for all others.
+            counts = min(given, _MOST * (self._given.mean or given))
+            self._given.add(counts, settings.weight)
             need += settings.margin * given
         latest = now + given - need
         line = self.lines.line(rank, key, now)

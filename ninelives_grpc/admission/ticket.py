@@ -8,14 +8,14 @@ queue, and leaves a ticket with the answer, which the queue finds when the handl
 from __future__ import annotations
 
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ninelives_grpc.outcome import Code
 from ninelives_grpc.policies.gate import Permit, Refusal
 from ninelives_grpc.policies.policy import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ninelives_grpc.call import Method
     from ninelives_grpc.outcome import Outcome
@@ -27,6 +27,19 @@ if TYPE_CHECKING:
     Metadata = Iterable[tuple[str, str | bytes]]
 
 
+class Ending(NamedTuple):
+    """How the call of a handler is ended before that runs.
+
+    Attributes:
+        behaviour: The protected handler. Where gRPC is given another one, somebody has wrapped it
+            who wants to see the refusal.
+        refuse: Ends a call, given why and its context.
+    """
+
+    behaviour: Callable[..., Any]
+    refuse: Callable[[Refusal, Any], NoReturn]
+
+
 class Entrance:
     """Where the calls of a method enter a queue.
 
@@ -36,9 +49,12 @@ class Entrance:
         streams: Whether it is answered by a stream.
         now: Tells the time.
         at: Calls a function at a time.
+        ending: How a call is ended before its handler runs, or None if only the handler can: when
+            the stack has something to fall back to.
+        recorder: Counts the calls of the stack.
     """
 
-    __slots__ = ("_timeouts", "at", "gate", "method", "now", "streams")
+    __slots__ = ("_timeouts", "at", "ending", "gate", "method", "now", "recorder", "streams")
 
     def __init__(
         self,
@@ -48,6 +64,7 @@ class Entrance:
         method: Method,
         *,
         streams: bool,
+        ending: Ending | None = None,
     ) -> None:
         """Tell a queue that threads may wait in it; `outside` are the policies before it."""
         self.gate: AdmissionQueueGate = gate
@@ -55,6 +72,8 @@ class Entrance:
         self.streams = streams
         self.now = stack.clock.now
         self.at = stack.clock.at
+        self.ending = ending if gate in stack.plan.gates else None
+        self.recorder = stack.recorder
         self._timeouts: list[Any] = [each for each in outside if each.role is Role.TIMEOUT]
         gate.in_threads = True
 
@@ -66,14 +85,16 @@ class Entrance:
         return deadline
 
 
-def entrance_of(stack: Stack, method: Method, *, streams: bool) -> Entrance | None:
+def entrance_of(
+    stack: Stack, method: Method, *, streams: bool, ending: Ending | None = None
+) -> Entrance | None:
     """Return where the calls of a method enter a queue of a stack: the first there is, or None."""
     outside: list[Live[Any]] = []
     plan: Plan | None = stack.plan
     while plan is not None:
         for layer in plan.layers:
             if layer.queues:
-                return Entrance(outside, layer, stack, method, streams=streams)
+                return Entrance(outside, layer, stack, method, streams=streams, ending=ending)
             outside.append(layer)
         # Of the sides of a `|`, every call tries the first.
         plan = plan.leaf.plans[0] if plan.leaf is not None and plan.leaf.plans else None

@@ -14,7 +14,7 @@ import grpc
 from ninelives_grpc.config.values import BUDGETS, GAUGES, KINDS, LAWS
 from ninelives_grpc.parameters import settings, specs
 from ninelives_grpc.policies.budget import Budget
-from ninelives_grpc.presets import PRESETS
+from ninelives_grpc.presets import PRESETS, Preset
 
 if TYPE_CHECKING:
     from ninelives_grpc.laws import Law
@@ -77,12 +77,9 @@ def schema() -> Schema:
 
 
 def _preset() -> Schema:
-    parts = next(iter(PRESETS.values())).policies({}).parts()
-    overrides = {
-        f"{part.name or part.default_name()}/{name}": _parameter(spec)  # type: ignore[attr-defined]
-        for part in parts
-        for name, spec in specs(type(part)).items()
-    }
+    overrides = {name: _overrides(preset) for name, preset in PRESETS.items()}
+    # Those with the same policies are told apart by nothing.
+    kinds = {tuple(each): each for each in overrides.values()}
     return {
         "description": "A whole stack for a common case.",
         "type": "object",
@@ -92,11 +89,31 @@ def _preset() -> Schema:
             "overrides": {
                 "description": "Other values, by policy/parameter.",
                 "type": "object",
-                "additionalProperties": False,
-                "properties": overrides,
+                "properties": {
+                    name: spec for each in kinds.values() for name, spec in each.items()
+                },
             },
             "loops": _loops(),
         },
+        "allOf": [
+            {
+                "if": {
+                    "properties": {
+                        "preset": {"enum": [n for n, each in overrides.items() if each == kind]}
+                    }
+                },
+                "then": {"properties": {"overrides": {"propertyNames": {"enum": list(kind)}}}},
+            }
+            for kind in kinds.values()
+        ],
+    }
+
+
+def _overrides(preset: Preset) -> Schema:
+    return {
+        f"{part.name or part.default_name()}/{name}": _parameter(spec)
+        for part in preset.parts()
+        for name, spec in specs(type(part)).items()
     }
 
 

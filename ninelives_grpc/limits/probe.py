@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ninelives_grpc.limits.law import Law
 
 _FIRST = 10
+_FEW = 3
 _PLAINLY = 2.0
 """How many times as long as expected the first ten have to take for no more to be needed."""
 
@@ -129,9 +130,18 @@ class Probe:
         if self._is_plain and not cohort.returned:
             # Others that have returned by now are the short ones.
             cohort = self._first
-        elif cohort.calls <= _FIRST and cohort.calls < self.size:
+        elif cohort.calls <= _FIRST and cohort.calls < self.size and not self._is_slow:
             return None
         return cohort.total / cohort.expected if cohort.expected else None
+
+    @property
+    def _is_slow(self) -> bool:
+        """Whether the few that were answered took plainly too long, which the others do no less.
+
+        Of a backend that is very slow, a probe that lets in one call at a time sees no more.
+        """
+        cohort = self._all
+        return cohort.calls >= _FEW and cohort.total > _PLAINLY * cohort.expected
 
     @property
     def _is_plain(self) -> bool:

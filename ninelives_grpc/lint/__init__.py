@@ -22,6 +22,7 @@ from ninelives_grpc.lint.loops import loops_astray
 from ninelives_grpc.lint.shedding import early_drop_without_limit, load_shed_without_source
 from ninelives_grpc.lint.waiting import (
     idle_outlasts_limit,
+    queue_of_several_executors,
     queue_outlasts_deadline,
     queue_without_executor,
     rank_without_queue,
@@ -51,6 +52,7 @@ RULES: tuple[Callable[[Way], Iterator[Finding]], ...] = (
     load_shed_without_source,
     queue_without_executor,
     width_over_workers,
+    queue_of_several_executors,
     waits_twice,
 )
 """What is looked for on each way by its policies alone."""

@@ -34,10 +34,15 @@ def early_drop_without_limit(way: Way) -> Iterator[Finding]:
 def load_shed_without_source(way: Way) -> Iterator[Finding]:
     """Find load sheds that are told nothing."""
     for live in way:
-        if isinstance(live.policy, LoadShed) and not (live.policy.sources or live.policy.sensors):
-            yield Finding(
-                rule="load-shed-without-source",
-                path=live.path,
-                message="it has neither sources nor sensors, so it never refuses a call",
-                fix='name a source, such as sources=["memory"]',
-            )
+        if not isinstance(live.policy, LoadShed) or not live.blind:  # type: ignore[attr-defined]
+            continue
+        message, fix = "it has neither sources nor sensors", 'name one, such as sources=["memory"]'
+        if live.policy.sources:
+            message = f"this system does not tell {' or '.join(live.policy.sources)}"
+            fix = "name another source, or install psutil, which knows the memory of more systems"
+        yield Finding(
+            rule="load-shed-without-source",
+            path=live.path,
+            message=f"{message}, so it never refuses a call",
+            fix=fix,
+        )

@@ -94,6 +94,19 @@ def width_over_workers(way: Way) -> Iterator[Finding]:
             )
 
 
+def queue_of_several_executors(way: Way) -> Iterator[Finding]:
+    """Find queues that take the workers of several servers for those of one."""
+    for live in way:
+        if isinstance(live.policy, AdmissionQueue) and live.executors > 1:  # type: ignore[attr-defined]
+            yield Finding(
+                rule="queue-of-several-executors",
+                path=live.path,
+                message=f"{live.executors} executors keep it, and calls are let in that wait for "  # type: ignore[attr-defined]
+                "a worker of one of them while another has nothing to do",
+                fix="give the servers one executor, or each of them a stack of its own",
+            )
+
+
 def waits_twice(way: Way) -> Iterator[Finding]:
     """Find waits inside of a queue, which takes them for work, or outside, where nothing counts."""
     queues = [live for live in way if isinstance(live.policy, AdmissionQueue)]

@@ -77,8 +77,9 @@ class AdmissionQueue(Policy):
             less, or that stands in a longer line.
         default_wait: Seconds that a call without a deadline may wait.
         over_after: Seconds after which a line that has never been empty, and grows, is served from
-            its end; None is a deadline, the mean of those that calls bring. A tenth of a second
-            favours short waits, and loses calls in bursts.
+            its end; None is a deadline, the mean of those that calls bring, of which none counts
+            more than fourfold, or `default_wait`. A tenth of a second favours short waits, and
+            loses calls in bursts.
         over_delay: The oldest must have waited for this share of that time.
         over_wait: Seconds that a call may wait in such a line.
         over_share: The same, as a share of the time that a call takes; the greater of both counts.
@@ -141,6 +142,7 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
     Attributes:
         refused: Calls refused so far.
         workers: Threads that executors have for its calls; 0 when it is asked by handlers.
+        executors: How many executors these are of.
         in_threads: Whether a sync server has it.
     """
 
@@ -150,6 +152,7 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         super().__init__(policy, address)
         self.refused = 0
         self.workers = 0
+        self.executors = 0
         self.in_threads = False
         self._law = Nq(self._settings, self._limit())
         self._key_of = key_function(policy.fair_by)
@@ -157,7 +160,7 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
     def start_afresh(self) -> None:
         """Free every place, and forget who waits and which executors there are."""
         super().start_afresh()
-        self.workers = 0
+        self.workers = self.executors = 0
         self._law.limit = self._limit()
         self._law.start_afresh()
 
@@ -184,6 +187,7 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         """Count the workers of an executor; a negative number takes some away."""
         with self._lock:
             self.workers += number
+            self.executors += 1 if number > 0 else -1
             self._law.limit = self._limit()
             told = self._law.advance(self._now())
         _notify(told)
@@ -334,10 +338,13 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         key = "" if self._key_of is None else self._key_of(call)
         rank = call.rank[0]
         told: list[Place] = []
-        with self._lock:
-            place, reason = self._law.line_up(rank, key, now, deadline, told)
-            self.refused += bool(reason)
-        _notify(told)
+        try:
+            with self._lock:
+                place, reason = self._law.line_up(rank, key, now, deadline, told)
+                self.refused += bool(reason)
+        finally:
+            # Also if `fair_by` gave a key that is none.
+            _notify(told)
         if reason:
             return self._refuse(call, now, reason, 0.0)
         if place is not None:
@@ -389,8 +396,10 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
                 waited=waited,
             )
         details = f"admission queue {self.path}: {_WHY[reason]}, {queued} wait for {limit} places"
-        # When all who wait now have been served.
-        retry_after = min(mean * (queued / limit + 1.0), _LONGEST_WAIT)
+        retry_after = None
+        if mean and code is not Code.UNAVAILABLE:
+            # When all who wait now have been served.
+            retry_after = min(mean * (queued / limit + 1.0), _LONGEST_WAIT)
         return Refusal(self.name, details, code=code, retry_after=retry_after)
 
 

@@ -7,6 +7,7 @@ be refused rises with it.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from ninelives_grpc.policies.policy import Address
 
 _LOGGER = logging.getLogger("ninelives_grpc")
+_MOST = 1000.0
+"""The greatest fill: JSON has no word for an infinite one."""
 
 
 @policy
@@ -107,7 +110,10 @@ class EarlyDropGate(Shedding[EarlyDrop]):
         if fill is None or fill <= policy.drop_above:
             self._arrived = 0
             return PERMIT
-        return self._choose(call, 1.0 - _dropped(policy, fill), now)
+        dropped = _dropped(policy, fill)
+        return (
+            PERMIT if self._passes(call, 1.0 - dropped) else self._refuse(call, fill, dropped, now)
+        )
 
     def state(self, now: float) -> dict[str, Value]:
         """Return the fill, the share that is refused for it, and how many were."""
@@ -122,15 +128,15 @@ class EarlyDropGate(Shedding[EarlyDrop]):
     def _gauged(self) -> float | None:
         assert self.policy.gauge is not None
         try:
-            return self.policy.gauge()
+            fill = float(self.policy.gauge())
         except Exception:  # a call must not fail because nobody knows how full it is
             if not self._failed:
                 self._failed = True
                 _LOGGER.exception("the gauge of %s failed; nothing is refused then", self.path)
             return None
+        return None if math.isnan(fill) else min(fill, _MOST)
 
-    def _refuse(self, call: Call, share: float, now: float) -> Refusal:
-        fill = self._filled() or 0.0
+    def _refuse(self, call: Call, fill: float, dropped: float, now: float) -> Refusal:
         self._count(EarlyDropRefused)
         of = "the gauge" if self.followed is None else self.followed.path
         if self._emitter.sink is not None:
@@ -139,9 +145,9 @@ class EarlyDropGate(Shedding[EarlyDrop]):
                 **self._about(call, now),
                 of=of,
                 fill=fill,
-                dropped=1.0 - share,
+                dropped=dropped,
             )
-        details = f"early drop {self.path} refuses {1.0 - share:.0%} of the calls: {of} fills up"
+        details = f"early drop {self.path} refuses {dropped:.0%} of the calls: {of} fills up"
         # No time to come back at: whoever comes back at once fills it up again.
         return Refusal(self.name, details)
 

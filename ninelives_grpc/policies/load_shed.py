@@ -165,6 +165,7 @@ class LoadShedGate(Shedding[LoadShed]):
         self.source = ""
         self._governor = Governor(self._settings)
         self._lag = LoopLag() if "loop_lag" in policy.sources else None
+        self._cpu = Cpu() if "cpu" in policy.sources else None
         built_in = [self._sensor(source) for source in dict.fromkeys(policy.sources)]
         self._watch = Watch([*built_in, *policy.sensors])
         self._watched = not self._watch.sensors
@@ -184,6 +185,15 @@ class LoadShedGate(Shedding[LoadShed]):
         self._watch, self._watched = Watch(()), True
 
     @property
+    def blind(self) -> bool:
+        """Whether this system tells nothing of what it is to go by."""
+        told_by_all = {"cpu", "loop_lag"}
+        return not self.policy.sensors and not any(
+            source in told_by_all or self._sensor(source).read() is not None
+            for source in self.policy.sources
+        )
+
+    @property
     def share(self) -> float:
         """Share of the calls that is served."""
         return self._governor.share
@@ -198,11 +208,18 @@ class LoadShedGate(Shedding[LoadShed]):
         if not self._watched:
             self._begin(now)
         share = self._governor.share
-        return PERMIT if share >= 1.0 else self._choose(call, share, now)
+        if share >= 1.0 or self._passes(call, share):
+            return PERMIT
+        return self._refuse(call, share, now)
 
     def would_refuse(self, call: Call | None, now: float) -> bool:
         """Tell whether some are refused."""
         return self._governor.share < 1.0
+
+    def adopt(self, old: LoadShed) -> None:
+        """Read at once, and not at the end of an interval that has become shorter."""
+        if self._watched and self._watch.sensors and self.policy.interval < old.interval:
+            self._read()
 
     def hear(self, readings: Mapping[str, float]) -> float | None:
         """Take readings; returns the seconds until the next, or None when nobody calls."""
@@ -251,7 +268,8 @@ class LoadShedGate(Shedding[LoadShed]):
         if source == "memory":
             return Memory(lambda: self.policy.memory_limit)
         if source == "cpu":
-            return Cpu()
+            assert self._cpu is not None
+            return self._cpu
         if source == "loop_lag":
             assert self._lag is not None
             return self._lag
@@ -268,7 +286,16 @@ class LoadShedGate(Shedding[LoadShed]):
                 return
             self._watched = True
             self._quiet_since = now
-        self._watch.begin(self)
+        self._read()
+
+    def _read(self) -> None:
+        if self._cpu is not None:
+            self._cpu.begin()
+        try:
+            self._watch.begin(self)
+        except RuntimeError:
+            # No thread can be started now. The call goes on, and the next one tries again.
+            self._watched = False
 
     def _event(self, now: float) -> Event:
         kinds = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from ninelives_grpc.call import Side
-from ninelives_grpc.policies.gate import PERMIT, Gate, Permit, Refusal, Verdict, Wait
+from ninelives_grpc.policies.gate import Gate, Permit, Wait
 from ninelives_grpc.policies.policy import Policy
 from ninelives_grpc.priority import number_of
 from ninelives_grpc.shares.line import Line
@@ -48,19 +48,14 @@ class Shedding(Gate[P]):
     def settle(self, permit: Permit, outcome: object, now: float) -> None:
         """Do nothing: calls count when they start."""
 
-    def _choose(self, call: Call, share: float, now: float) -> Verdict:
-        """Let a call through if it belongs to the share."""
+    def _passes(self, call: Call, share: float) -> bool:
+        """Tell whether a call belongs to the share, and count it if it does not."""
         served = call.method.side is Side.SERVER and call.peer is not None
         rank = number_of(call.rank)
         with self._lock:
             if served and self._arrived:
                 self._arrived -= 1
-                return PERMIT
-            if self._line.passes(rank, share):
-                return PERMIT
-            self.refused += 1
-        return self._refuse(call, share, now)
-
-    def _refuse(self, call: Call, share: float, now: float) -> Refusal:
-        """Tell that a call is refused, and return why."""
-        raise NotImplementedError
+                return True
+            passes = self._line.passes(rank, share)
+            self.refused += not passes
+        return passes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,9 +17,7 @@ def unified(root: Path) -> list[Path]:
         root: The root of the file system, for tests.
     """
     mounted = root / "sys/fs/cgroup"
-    return (
-        _upwards(mounted, _path_of(root, "")) if (mounted / "cgroup.controllers").exists() else []
-    )
+    return _upwards(mounted, _path_of(root, "")) if there(mounted / "cgroup.controllers") else []
 
 
 def controlled(root: Path, controller: str) -> list[Path]:
@@ -29,25 +28,31 @@ def controlled(root: Path, controller: str) -> list[Path]:
         controller: Such as `memory`.
     """
     mounted = root / "sys/fs/cgroup" / controller
-    return _upwards(mounted, _path_of(root, controller)) if mounted.is_dir() else []
+    return _upwards(mounted, _path_of(root, controller)) if there(mounted) else []
+
+
+def there(path: Path) -> bool:
+    """Tell whether a file can be found: one below a directory that is closed to us can not be."""
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises then
 
 
 def _path_of(root: Path, controller: str) -> str:
     """Return the path in a hierarchy, as `/proc/self/cgroup` has it: `ID:CONTROLLERS:PATH`."""
     try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        lines = os.fsdecode((root / "proc/self/cgroup").read_bytes()).splitlines()
     except OSError:
         return "/"
     for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controller in controllers.split(",") and bool(controller) == bool(controllers):
+        controllers, found, path = line.partition(":")[2].partition(":")
+        of = controllers.split(",")
+        if found and controller in of and bool(controller) == bool(controllers):
             return path
     return "/"
 
 
 def _upwards(mounted: Path, path: str) -> list[Path]:
     # In a container the path may be the host's, of which nothing is mounted but its end.
-    return [each for each in _parents(mounted, path) if each.is_dir()]
+    return [each for each in _parents(mounted, path) if there(each)]
 
 
 def _parents(mounted: Path, path: str) -> Iterator[Path]:

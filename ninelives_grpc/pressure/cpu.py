@@ -39,13 +39,17 @@ class Cpu:
         """
         self._clock = clock
         self._used = used
-        self._since = (clock(), used())
-        self._share: float | None = None
+        self.begin()
         self._quotas = [KeptFile(path / "cpu.max") for path in cgroup.unified(root)]
         self._version_1 = [
             (KeptFile(path / "cpu.cfs_quota_us"), KeptFile(path / "cpu.cfs_period_us"))
             for path in cgroup.controlled(root, "cpu")
         ]
+
+    def begin(self) -> None:
+        """Begin to measure anew: what was used while nobody asked says nothing of now."""
+        self._since = (self._clock(), self._used())
+        self._share: float | None = None
 
     def read(self) -> float | None:
         """Return the share of the last half second or more, or None before there was one."""
@@ -53,7 +57,7 @@ class Cpu:
         passed, spent = now - self._since[0], used - self._since[1]
         if spent < 0.0:
             # A forked child begins with none.
-            self._since, self._share = (now, used), None
+            self.begin()
         elif passed >= _SHORTEST:
             self._share = spent / passed / self._processors()
             self._since = (now, used)

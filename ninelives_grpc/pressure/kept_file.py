@@ -31,7 +31,7 @@ class KeptFile:
         """Return what is in it now, or None when it can not be read."""
         try:
             if self._descriptor is None:
-                self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                self._descriptor = os.open(self._path, os.O_RDONLY)
             return os.pread(self._descriptor, _LONGEST, 0)
         except OSError:
             # Such as ENODEV of a cgroup that has been removed: the path may lead to another soon.

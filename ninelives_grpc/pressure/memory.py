@@ -51,7 +51,7 @@ class Memory:
         ]
         self._machine: Machine | PsutilMachine = (
             Machine(root, self._own)
-            if (root / "proc/meminfo").exists()
+            if cgroup.there(root / "proc/meminfo")
             else PsutilMachine(self._own)
         )
 

@@ -34,4 +34,5 @@ class PoolQueue:
         if queue is None or not threads:
             return None
         full: float = threads * self._per_thread
-        return int(queue.qsize()) / full
+        # An `AdmissionExecutor` keeps those who wait elsewhere.
+        return (int(queue.qsize()) + int(getattr(self._pool, "queued", 0))) / full

@@ -30,7 +30,7 @@ class Stall:
         """
         self.name = f"{resource}_stall"
         paths = [path / f"{resource}.pressure" for path in cgroup.unified(root)]
-        found = next((path for path in paths if path.exists()), None)
+        found = next((path for path in paths if cgroup.there(path)), None)
         self._file = KeptFile(found or root / "proc/pressure" / resource)
 
     def read(self) -> float | None:

@@ -36,11 +36,14 @@ class Sre:
     """Whether answers count also while all is sent."""
 
     def __init__(self, settings: Callable[[], Throttle], fraction: float, now: float) -> None:
-        """Begin with an empty window, and so with all."""
+        """Begin with as few requests as make about this fraction, none of which was taken."""
         self._settings = settings
         self._slots: deque[Slot] = deque()
         self._requests = 0
         self._accepts = 0
+        lost = round(1.0 / fraction) - 1
+        if lost:
+            self._slot(now).requests = self._requests = lost
 
     def fraction(self, now: float) -> float:
         """Return the fraction to send, 0..1."""

@@ -7,6 +7,7 @@ import sysconfig
 
 import pytest
 
+from ninelives_control.cli import addresses
 from ninelives_control.cli.group import SUBCOMMANDS, Exit, run
 from tests.control import added
 
@@ -21,6 +22,8 @@ def complete(plane, tokens, monkeypatch, capsys):
     monkeypatch.setenv("NINELIVES_ADDRESS", f"127.0.0.1:{plane.grpc_port}")
     monkeypatch.setenv("NINELIVES_TOKEN", tokens["viewer"])
     monkeypatch.setenv("_NINELIVES_COMPLETE", "bash_complete")
+    # However busy the machine is.
+    monkeypatch.setattr(addresses, "_PATIENCE", 20.0)
 
     def ask(line):
         words = line.split(" ")

@@ -140,6 +140,21 @@ nothing: 0.0 of what is possible, >= 0.95 is missed
 bulkhead: 0.6 of what is possible, >= 0.95 is missed
 concurrency_limit: 1.0 of what is possible, >= 0.95 is reached
 """,
+    "retry_storm.py": """\
+no_retries: 1.0 attempts a call; a second later 1.0 are answered
+loop: 3.5 attempts a call; a second later 0.0 are answered
+budget: 1.1 attempts a call; a second later 1.0 are answered
+""",
+    "rate_limiting.py": """\
+20/s each: greedy 24 of 50, modest 15 of 15
+40/s each: greedy 40 of 50, modest 15 of 15
+10/s each: greedy 10 of 50, modest 14 of 15
+""",
+    "throttled_client.py": """\
+all is sent: 0.0 of what is possible during the rush, 1.0 after it
+throttle: 0.9 of what is possible during the rush, 1.0 after it
+throttle as in the SRE book: 0.9 of what is possible during the rush, 0.2 after it
+""",
     "entry_points.py": """\
 timeout/seconds: 2.0
 """,

@@ -116,7 +116,9 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     def is_refused(self, verdict):
         assert verdict.code is Code.RESOURCE_EXHAUSTED
-        assert 0.0 <= verdict.retry_after <= 1.0
+        # Before the first call has ended nobody knows.
+        assert (verdict.retry_after is None) == (self.gate.state(self.now)["service_time"] == 0.0)
+        assert verdict.retry_after is None or 0.0 < verdict.retry_after <= 1.0
         self.refused += 1
 
     @precondition(lambda self: self.running)

@@ -26,6 +26,7 @@ from ninelives_grpc import (
 )
 from ninelives_grpc.admission.job import Job
 from ninelives_grpc.admission.ticket import ARRIVAL, entrance_of
+from ninelives_grpc.pressure import PoolQueue
 from ninelives_grpc.testing import MemorySink
 
 from . import leaks
@@ -138,6 +139,82 @@ def test_a_call_that_would_be_late_is_told_so_while_every_worker_is_busy(
     assert [event.name for event in sink.events] == ["AdmissionRefused", "RequestFailed"]
 
 
+def test_a_refusal_on_arrival_takes_no_thread_and_reads_no_request(
+    shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    stack = new_stack(AdmissionQueue())
+    server = shop(stack, pool=AdmissionExecutor(1, thread_name_prefix="no-thread"))
+    read: list[bytes] = []
+    server.server.add_generic_rpc_handlers((_reading(read),))
+    server.busy()
+    learn(stack, 60.0)
+
+    with pytest.raises(grpc.RpcError) as refused:
+        server.channel.unary_unary("/test.Reading/Do")(b"late", timeout=PATIENCE)
+
+    assert "it could not be served in time" in refused.value.details()
+    assert read == []
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("no-thread-refusal")]
+
+
+def test_an_interceptor_around_ours_sees_the_refusals(
+    backend: Backend, opened: ExitStack, new_stack: Callable[..., Stack]
+) -> None:
+    stack = new_stack(AdmissionQueue())
+    around = Around()
+    pool = AdmissionExecutor(1)
+    opened.callback(pool.shutdown)
+    server = grpc.server(pool, interceptors=[around, server_interceptor(stack)])
+    server.add_generic_rpc_handlers((plain_handlers(backend),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    opened.callback(lambda: server.stop(None).wait())
+    opened.callback(backend.release)
+    channel = opened.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}"))
+    backend.plays(STALL)
+    stalled = start(channel, UNARY)
+    backend.wait_until_stalled()
+    learn(stack, 60.0)
+
+    assert seen(start(channel, UNARY, timeout=PATIENCE), UNARY).code is (
+        StatusCode.RESOURCE_EXHAUSTED
+    )
+    assert around.ended == [StatusCode.RESOURCE_EXHAUSTED]
+    assert not stalled.done()
+    backend.release()
+
+
+class Around(grpc.ServerInterceptor):
+    """Wraps handlers, and notes with which code calls ended by an exception."""
+
+    def __init__(self) -> None:
+        self.ended: list[StatusCode] = []
+
+    def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        handler = continuation(handler_call_details)
+
+        def wrapped(request: Any, context: Any) -> Any:
+            try:
+                return handler.unary_unary(request, context)
+            except Exception:
+                self.ended.append(context.code())
+                raise
+
+        return grpc.unary_unary_rpc_method_handler(wrapped)
+
+
+def _reading(read: list[bytes]) -> grpc.GenericRpcHandler:
+    """Return the handler of `/test.Reading/Do`, which notes the requests that are read."""
+
+    def deserialize(request: bytes) -> bytes:
+        read.append(request)
+        return request
+
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, _: request, deserialize)
+    return grpc.method_handlers_generic_handler("test.Reading", {"Do": handler})
+
+
 def test_a_registered_method_tells_its_deadline_too(
     shop: Any, opened: ExitStack, new_stack: Callable[..., Stack]
 ) -> None:
@@ -247,6 +324,24 @@ def test_a_function_that_finds_no_key_fails_the_call_and_costs_no_place(
     server.backend.release()
     assert seen(stalled[0], UNARY).code is StatusCode.OK
     assert "Exception calling application" in caplog.text
+
+
+def test_a_call_for_which_no_key_is_found_ends_also_after_the_executor(
+    shop: Any, new_stack: Callable[..., Stack]
+) -> None:
+    def key(_: Call) -> str:
+        raise ValueError
+
+    stack = new_stack(AdmissionQueue(max_queue=0, fair_by=key))
+    server = shop(stack)
+    (runs,) = server.busy()
+    server.pool.shutdown(wait=False)
+
+    for _ in range(2):
+        gate_of(stack).parameter("width").set(1)
+        assert seen(server.start(timeout=PATIENCE), UNARY).code is StatusCode.UNAVAILABLE
+    server.backend.release()
+    assert seen(runs, UNARY).code is StatusCode.OK
 
 
 def test_health_is_answered_while_every_worker_is_busy(
@@ -407,6 +502,35 @@ def test_the_linter_is_content_with_the_executor_unless_the_width_is_more_than_i
     assert [finding.rule for finding in stack.lint()] == ["width-over-workers"]
 
 
+def test_the_linter_tells_that_servers_with_one_queue_should_have_one_executor(
+    new_stack: Callable[..., Stack],
+) -> None:
+    stack = new_stack(AdmissionQueue())
+    with AdmissionExecutor(1) as one:
+        assert arrive(one, stack, lambda: 1).result(PATIENCE)
+        content = stack.lint()
+        with AdmissionExecutor(1) as other:
+            assert arrive(other, stack, lambda: 1).result(PATIENCE)
+            found = [finding.rule for finding in stack.lint()]
+        assert stack.lint() == content == []
+
+    assert found == ["queue-of-several-executors"]
+
+
+def test_who_waits_in_a_pool_is_seen_by_a_sensor_of_it(new_stack: Callable[..., Stack]) -> None:
+    stack = new_stack(AdmissionQueue(default_wait=60.0))
+    go_on = threading.Event()
+    with AdmissionExecutor(1) as pool:
+        calls = [arrive(pool, stack, lambda: go_on.wait(PATIENCE)) for _ in range(4)]
+        pressure = PoolQueue(pool, per_thread=4.0).read()
+        go_on.set()
+
+    assert all(call.result(PATIENCE) for call in calls)
+    assert pressure is not None
+    # The one that runs may not have been taken up yet.
+    assert pressure >= 0.75
+
+
 def test_calls_that_wait_are_refused_when_the_executor_ends(
     shop: Any, new_stack: Callable[..., Stack]
 ) -> None:
@@ -504,21 +628,24 @@ def jobs() -> list[object]:
     return [each for each in gc.get_objects() if type(each) is Job]
 
 
+def arrive(pool: AdmissionExecutor, stack: Stack, work: Callable[[], object]) -> Future[Any]:
+    """Hand an executor a call as gRPC's server does."""
+    entrance = entrance_of(stack, Method("test.Scripted/unary_unary"), streams=False)
+    context = Context()
+    context.run(ARRIVAL.set, (entrance, ()))
+    return pool.submit(context.run, work)
+
+
 def test_a_future_that_is_cancelled_while_it_waits_leaves_the_line(
     new_stack: Callable[..., Stack],
 ) -> None:
     stack = new_stack(AdmissionQueue(default_wait=60.0))
-    entrance = entrance_of(stack, Method("test.Scripted/unary_unary"), streams=False)
     go_on, ran = threading.Event(), []
 
-    def arrive(pool: AdmissionExecutor, work: Callable[[], object]) -> Future[Any]:
-        context = Context()
-        context.run(ARRIVAL.set, (entrance, ()))
-        return pool.submit(context.run, work)
-
     with AdmissionExecutor(1) as pool:
-        runs = arrive(pool, lambda: go_on.wait(PATIENCE))
-        cancelled, waits = arrive(pool, lambda: ran.append("no")), arrive(pool, lambda: "yes")
+        runs = arrive(pool, stack, lambda: go_on.wait(PATIENCE))
+        cancelled = arrive(pool, stack, lambda: ran.append("no"))
+        waits = arrive(pool, stack, lambda: "yes")
         assert gate_of(stack).state(0.0)["queued"] == 2
 
         assert cancelled.cancel()
@@ -534,16 +661,9 @@ def test_what_is_cancelled_at_the_end_never_runs_and_gives_its_place_back(
     new_stack: Callable[..., Stack],
 ) -> None:
     stack = new_stack(AdmissionQueue(default_wait=60.0))
-    entrance = entrance_of(stack, Method("test.Scripted/unary_unary"), streams=False)
     go_on = threading.Event()
-
-    def arrive(pool: AdmissionExecutor) -> Future[Any]:
-        context = Context()
-        context.run(ARRIVAL.set, (entrance, ()))
-        return pool.submit(context.run, go_on.wait, PATIENCE)
-
     pool = AdmissionExecutor(1)
-    runs, waits = arrive(pool), arrive(pool)
+    runs, waits = (arrive(pool, stack, lambda: go_on.wait(PATIENCE)) for _ in range(2))
 
     pool.shutdown(wait=False, cancel_futures=True)
     go_on.set()
@@ -551,6 +671,96 @@ def test_what_is_cancelled_at_the_end_never_runs_and_gives_its_place_back(
     assert waits.cancelled()
     assert runs.result(PATIENCE)
     pool.shutdown()
+
+
+def test_a_call_whose_turn_comes_while_others_are_cancelled_at_the_end_runs(
+    new_stack: Callable[..., Stack],
+) -> None:
+    stack = new_stack(AdmissionQueue(1, default_wait=60.0))
+    go_on = threading.Event()
+    pool = AdmissionExecutor(3)
+    runs, *waiting = (arrive(pool, stack, lambda: go_on.wait(PATIENCE)) for _ in range(3))
+    for each in waiting:
+        each.add_done_callback(lambda _: gate_of(stack).parameter("width").set(3))
+
+    pool.shutdown(wait=False, cancel_futures=True)
+    go_on.set()
+
+    assert sorted(each.cancelled() for each in waiting) == [False, True]
+    assert runs.result(PATIENCE)
+    pool.shutdown()
+    assert leaks.held(stack) == {}
+
+
+def test_a_refusal_after_the_end_can_not_be_cancelled_while_it_is_told(
+    new_stack: Callable[..., Stack],
+) -> None:
+    stack = new_stack(AdmissionQueue())
+    go_on = threading.Event()
+    pool = AdmissionExecutor(1)
+    pool.shutdown()
+
+    late = arrive(pool, stack, lambda: go_on.wait(PATIENCE))
+
+    assert not late.cancel()
+    go_on.set()
+    assert late.result(PATIENCE)
+
+
+def test_hundreds_of_calls_wait_when_nobody_can_start_them_and_each_is_told(
+    new_stack: Callable[..., Stack],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stack = new_stack(AdmissionQueue(default_wait=60.0, over_after=60.0))
+    go_on = threading.Event()
+    pool = AdmissionExecutor(1)
+    runs = arrive(pool, stack, lambda: go_on.wait(PATIENCE))
+    waiting = [arrive(pool, stack, lambda: "told") for _ in range(300)]
+
+    def interpreter_ends(*_: Any) -> Any:
+        raise RuntimeError
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interpreter_ends)
+    go_on.set()
+
+    assert runs.result(PATIENCE)
+    assert {each.result(PATIENCE) for each in waiting} == {"told"}
+    assert caplog.text == ""
+    pool.shutdown()
+    assert leaks.held(stack) == {}
+
+
+def test_servers_that_share_an_executor_count_its_workers_once(
+    new_stack: Callable[..., Stack],
+) -> None:
+    class Together(set[Any]):
+        """Gates that two threads ask for at the same time."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first_two = threading.Semaphore(2)
+            self.met = threading.Barrier(2)
+
+        def __contains__(self, gate: object) -> bool:
+            found = super().__contains__(gate)
+            if self.first_two.acquire(blocking=False):
+                self.met.wait(PATIENCE)
+            return found
+
+    stack = new_stack(AdmissionQueue())
+    with AdmissionExecutor(3) as pool:
+        pool._gates = Together()
+        servers = [
+            threading.Thread(target=arrive, args=(pool, stack, threading.Event)) for _ in range(2)
+        ]
+        for server in servers:
+            server.start()
+        for server in servers:
+            server.join(PATIENCE)
+
+        assert gate_of(stack).workers == 3
+    assert gate_of(stack).workers == 0
 
 
 def test_a_call_that_fails_gives_its_place_back(

@@ -88,7 +88,7 @@ def test_a_place_is_given_at_once_however_little_time_is_left():
 
 
 def test_a_call_with_less_time_than_a_call_takes_is_refused_while_others_are():
-    gate = busy(AdmissionQueue(1, over_after=5.0), takes=1.0)
+    gate = busy(AdmissionQueue(2, over_after=5.0), takes=1.0)
     assert isinstance(gate.admit(CALL, 0.0, 0.9), Refusal)
     gate.settle(PERMIT, succeeded(1.0), 1.0)
 
@@ -101,6 +101,32 @@ def test_a_call_with_less_time_than_a_call_takes_is_refused_while_others_are():
     assert has_time is PERMIT
     gate.settle(PERMIT, succeeded(1.0), 1.0)
     assert gate.admit(CALL, 9.0, 9.5) is PERMIT
+
+
+def test_a_server_that_was_slow_once_finds_out_that_it_is_quick_however_many_calls_come():
+    gate = busy(AdmissionQueue(4, over_after=0.5), takes=5.0)
+    assert isinstance(gate.admit(CALL, 0.0, 1.0), Refusal)
+    for _ in range(4):
+        gate.settle(PERMIT, cancelled(), 0.0)
+
+    served = 0
+    for n in range(100):
+        verdict = gate.admit(CALL, n / 10, n / 10 + 1.0)
+        if verdict is PERMIT:
+            served += 1
+            gate.settle(PERMIT, succeeded(0.02), n / 10 + 0.02)
+
+    assert served == 100
+
+
+def test_while_half_of_the_places_are_free_a_call_may_always_show_what_it_takes():
+    gate = busy(AdmissionQueue(2, over_after=5.0), takes=1.0)
+    assert isinstance(gate.admit(CALL, 0.0, 0.9), Refusal)
+    gate.settle(PERMIT, succeeded(1.0), 1.0)
+    gate.settle(PERMIT, succeeded(1.0), 1.0)
+
+    assert gate.admit(CALL, 1.0, 1.5) is PERMIT
+    assert isinstance(gate.admit(CALL, 1.0, 1.5), Refusal)
 
 
 def test_a_call_whose_latest_start_has_passed_is_thrown_out_and_never_started():
@@ -167,6 +193,40 @@ def test_a_line_that_grows_for_a_deadline_is_served_from_its_end_and_lets_few_in
     assert all(place.ready and not place.granted for _, place in old)
     assert verdict.until > 3.0
     assert not young.ready
+
+
+def test_calls_that_bring_no_deadline_do_not_change_what_a_deadline_is():
+    gate = busy(AdmissionQueue(4, default_wait=60.0), takes=0.1)
+    line_up(gate, *[CALL] * 3, deadline=1.0)
+    line_up(gate, *[CALL] * 2)
+    line_up(gate, CALL, now=0.3)
+
+    assert [gate.state(now)["over"] for now in (0.79, 1.0)] == [False, True]
+
+
+def test_a_few_calls_that_bring_hours_do_not_make_a_deadline_of_hours():
+    gate = busy(AdmissionQueue(4, max_queue=1000), takes=0.001)
+    line_up(gate, *[CALL] * 95, deadline=1.0)
+    line_up(gate, *[CALL] * 5, deadline=36_000.0)
+    line_up(gate, CALL, now=0.6, deadline=1.6)
+
+    assert [gate.state(now)["over"] for now in (0.9, 1.5)] == [False, True]
+
+
+def test_where_no_call_brings_a_deadline_it_is_the_wait_without_one():
+    gate = busy(AdmissionQueue(4, default_wait=2.0), takes=0.1)
+    line_up(gate, *[CALL] * 3)
+
+    assert [gate.state(now)["over"] for now in (1.9, 2.0)] == [False, True]
+
+
+def test_a_deadline_that_has_passed_long_ago_counts_as_none_left():
+    gate = busy(AdmissionQueue(1), takes=0.1)
+
+    assert isinstance(gate.admit(CALL, 0.0, -3600.0), Refusal)
+    line_up(gate, *[CALL] * 2, deadline=1.0)
+
+    assert gate.state(0.1)["over"] is False
 
 
 def test_after_a_burst_the_oldest_is_served_also_when_it_takes_longer_than_a_deadline():
@@ -264,6 +324,19 @@ def test_a_full_queue_gives_the_place_of_who_has_more_waiting_to_one_who_has_les
 
     assert [place.ready for _, place in placed] == [False, False, True]
     assert isinstance(gate.admit(call(tenant="noisy"), 0.0, None), Refusal)
+
+
+def test_whoever_has_most_waiting_now_gives_way_also_when_another_had_more():
+    policy = AdmissionQueue(1, max_queue=5, default_wait=60.0, fair_by="metadata:x-tenant")
+    gate = busy(policy, takes=0.01)
+    placed = line_up(gate, *(call(tenant=tenant) for tenant in "aaabb"))
+    for _, place in placed[:2]:
+        gate.abandon(place, 0.0)
+    line_up(gate, call(tenant="c"), call(tenant="d"))
+
+    line_up(gate, call(tenant="e"))
+
+    assert [place.ready for _, place in placed[2:]] == [False, False, True]
 
 
 def test_nobody_waits_where_nobody_may():
@@ -410,12 +483,40 @@ def test_a_refusal_is_answered_by_the_other_side_of_a_fallback(registry):
 
 def test_a_refusal_says_who_and_when_to_come_back(registry):
     stack = Stack("s", AdmissionQueue(1, max_queue=0) + Bulkhead(9), registry=registry)
+    stack.call(lambda: None)
 
     with pytest.raises(Refused, match="admission queue s/admission_queue: the queue is full") as no:
         stack.call(lambda: stack.call(lambda: None))
 
     assert no.value.policy == "admission_queue"
     assert no.value.retry_after is not None
+
+
+def test_before_the_first_call_has_ended_nobody_is_told_to_come_back_at_once():
+    gate = alone(AdmissionQueue(1, max_queue=0))
+    gate.admit(CALL, 0.0, None)
+
+    assert gate.admit(CALL, 0.0, None).retry_after is None
+
+
+def test_nobody_is_told_to_come_back_to_a_server_that_shuts_down():
+    gate = alone(AdmissionQueue(1))
+    learn(gate, 1.0)
+
+    assert gate.shut(CALL, 0.0).retry_after is None
+
+
+def test_a_key_that_is_none_fails_its_call_and_who_is_late_is_told_all_the_same():
+    keys = ["good", ["bad"]]
+    gate = busy(AdmissionQueue(1, fair_by=lambda _: keys.pop(0)), takes=0.1)
+    place = gate.admit(Call(METHOD, 0.0), 0.0, 1.0)
+    woken = []
+    place.wake = lambda: woken.append("late")
+
+    with pytest.raises(TypeError):
+        gate.admit(Call(METHOD, 9.0), 9.0, 10.0)
+
+    assert woken == ["late"]
 
 
 def test_events_tell_who_waits_and_who_is_let_in():

@@ -15,6 +15,7 @@ NOT_MEANT = {"d_latency"}
 """What only waits far away needs more places than the server has workers."""
 SCENARIOS = [name for name in shipped("overload") if name not in LONG | NOT_MEANT]
 WIDTH = {"width": 16}
+SIXTEEN = {"admission_queue": WIDTH}
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -37,4 +38,13 @@ def test_what_matters_least_is_not_served_while_others_wait():
 def test_nobody_is_refused_who_could_be_served():
     phase = Phase(seconds=6.0, load=0.7)
 
-    assert run(phase, stack=source(QUEUE, admission_queue=WIDTH)).totals().refused == 0
+    assert run(phase, stack=source(QUEUE, **SIXTEEN)).totals().refused == 0
+
+
+@pytest.mark.parametrize("gone", [{"stalled": True}, {"slower": 25.0}], ids=["hung", "slow"])
+def test_a_backend_that_was_gone_for_longer_than_a_deadline_is_used_again(gone):
+    usual = Phase(seconds=3.0, load=0.7)
+
+    result = run(usual, Phase(seconds=5.0, load=0.7, **gone), usual, stack=source(QUEUE, **SIXTEEN))
+
+    assert result.goodput(9.5, 11.0) >= 0.98

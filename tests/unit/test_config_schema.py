@@ -2,12 +2,13 @@
 
 import json
 import tomllib
+from contextlib import nullcontext
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
-from ninelives_grpc import Registry, Respond, config
+from ninelives_grpc import ConfigError, Registry, Respond, config
 from ninelives_grpc.config.values import KINDS
 from ninelives_grpc.parameters import settings, specs
 
@@ -115,3 +116,23 @@ def test_a_json_file_may_name_its_schema(tmp_path):
     file.write_text(json.dumps({"$schema": "config.schema.json", "stacks": stacks}))
 
     assert [stack.name for stack in config.load(file, registry=Registry()).stacks] == ["s"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "override", "valid"),
+    [
+        ("server", "admission_queue/width", True),
+        ("server", "timeout/seconds", True),
+        ("server", "retry/max_attempts", False),
+        ("aio_server", "concurrency_limit/max_limit", True),
+        ("aio_server", "admission_queue/width", False),
+        ("standard", "retry/max_attempts", True),
+        ("standard", "concurrency_limit/max_limit", False),
+    ],
+)
+def test_what_a_preset_is_made_of_may_be_overridden(validator, preset, override, valid):
+    data = {"stacks": {"s": {"preset": preset, "overrides": {override: 7}}}}
+
+    assert validator.is_valid(data) is valid
+    with nullcontext() if valid else pytest.raises(ConfigError):
+        config.parse(data, registry=Registry())

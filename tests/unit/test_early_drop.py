@@ -1,5 +1,6 @@
 """An early drop refuses the more calls, the fuller what stands behind it."""
 
+import math
 import random
 
 import pytest
@@ -169,10 +170,31 @@ def test_a_refusal_says_how_full_it_is():
     assert event.why() == "the gauge is 300% full, and 100% of the calls refused"
 
 
-def test_a_gauge_that_raises_refuses_nobody_and_is_logged_once(caplog):
-    def broken():
-        raise ZeroDivisionError
+def test_an_infinite_fill_is_told_as_a_number_that_can_be_written():
+    gate = alone(EarlyDrop(gauge=Gauge(math.inf)))
 
+    assert gate.state(0.0)["fill"] == 1000.0
+    assert refused_of(gate, 10) == 1.0
+
+
+def test_a_refusal_tells_of_the_fill_that_it_was_for():
+    fills = iter([2.0, 0.1])
+    gate, sink = alone_with_events(EarlyDrop(gauge=lambda: next(fills)))
+
+    assert not gate.admit(call(), 0.0, None).admitted
+
+    assert (sink.events[-1].fill, sink.events[-1].dropped) == (2.0, 1.0)
+
+
+def test_a_gauge_that_does_not_know_refuses_nobody():
+    gate = alone(EarlyDrop(gauge=Gauge(math.nan)))
+
+    assert refused_of(gate, 10) == 0
+    assert gate.state(0.0)["fill"] is None
+
+
+@pytest.mark.parametrize("broken", [lambda: 1 / 0, lambda: None, lambda: "full"])
+def test_a_gauge_that_raises_or_says_nonsense_refuses_nobody_and_is_logged_once(caplog, broken):
     gate = alone(EarlyDrop(gauge=broken))
 
     assert refused_of(gate, 10) == 0

@@ -7,18 +7,18 @@ import statistics
 
 import pytest
 
-from ninelives_grpc.simulation import Phase
+from ninelives_grpc.simulation import Phase, Traffic
 from tests.unit.simulated import BEFORE, USUAL, run, source
 
 LIMIT = source("concurrency_limit")
 SEEDS = (1, 2, 3)
 
 
-def goodput(*phases, after=0.0):
+def goodput(*phases, after=0.0, **given):
     """Return the goodput of the last phase, from so many seconds after its begin."""
     end = sum(phase.seconds for phase in phases)
     begin = end - phases[-1].seconds + after
-    results = (run(*phases, stack=LIMIT, seed=seed) for seed in SEEDS)
+    results = (run(*phases, stack=LIMIT, seed=seed, **given) for seed in SEEDS)
     return statistics.median(result.goodput(begin, end) for result in results)
 
 
@@ -35,6 +35,13 @@ def test_ten_times_the_load_costs_little_more_than_its_refusals():
 @pytest.mark.parametrize("change", [{"slower": 2.0}, {"workers": 8}], ids=str)
 def test_a_backend_that_can_do_less_does_what_it_can_two_seconds_later(change):
     assert goodput(USUAL, Phase(seconds=12.0, load=0.7, **change), after=2.0) >= 0.98
+
+
+def test_a_backend_that_is_far_slower_is_not_kept_idle():
+    # By a base of before, it would have one call at a time, of the sixteen that it can do.
+    slow = Phase(seconds=25.0, load=0.7, slower=25.0)
+
+    assert goodput(USUAL, slow, after=20.0, traffic=Traffic(deadline=None)) >= 0.8
 
 
 def test_latency_that_comes_from_elsewhere_is_found_out_within_a_second():

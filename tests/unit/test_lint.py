@@ -22,6 +22,7 @@ from ninelives_grpc import (
     laws,
     presets,
 )
+from ninelives_grpc.pressure import Memory, Stall
 from tests.unit.steered import Steered
 
 
@@ -231,3 +232,18 @@ def test_a_value_outside_of_what_its_loop_may_set_is_found():
     assert (finding.rule, finding.path) == ("loop-out-of-bounds", "s/aimd")
     assert finding.message == "s/bulkhead/max_concurrent is 10, and the loop moves it from 20 to 40"
     assert world.stack.lint({"s/bulkhead": Bulkhead(30)}) == []
+
+
+def test_a_load_shed_that_this_system_tells_nothing_is_found(registry, monkeypatch):
+    monkeypatch.setattr(Memory, "read", lambda _: None)
+    monkeypatch.setattr(Stall, "read", lambda _: None)
+    blind = Stack("blind", LoadShed(sources=["memory", "memory_stall"]), registry=registry)
+    other = Stack("other", LoadShed(sources=["memory", "cpu"]), registry=registry)
+
+    (finding,) = blind.lint()
+
+    assert finding.rule == "load-shed-without-source"
+    assert finding.message == (
+        "this system does not tell memory or memory_stall, so it never refuses a call"
+    )
+    assert other.lint() == []

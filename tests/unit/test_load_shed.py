@@ -1,6 +1,7 @@
 """Load shed serves a share of the calls while sensors say that the process is hard pressed."""
 
 import gc
+import math
 import random
 import threading
 import weakref
@@ -10,8 +11,11 @@ import pytest
 from ninelives_grpc import ConfigError, LoadShed, Method, Refused, Stack
 from ninelives_grpc.call import Call, Side
 from ninelives_grpc.outcome import Code
+from ninelives_grpc.policies import load_shed
 from ninelives_grpc.policies.gate import PERMIT
+from ninelives_grpc.pressure import Cpu
 from ninelives_grpc.pressure.watch import _step
+from ninelives_grpc.scheduler import scheduler
 
 from .alone import alone, alone_with_events
 
@@ -270,6 +274,42 @@ def test_sensors_are_read_from_the_first_call_on_and_act(registry):
     assert stack.policy("load_shed").state(0.0)["source"] == "told"
 
 
+def test_cpu_time_that_was_used_before_anybody_called_does_not_count(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(
+        load_shed, "Cpu", lambda: Cpu(clock=lambda: now[0], used=lambda: min(now[0], 60.0))
+    )
+    gate = alone(LoadShed(sources=["cpu"]))
+    now[0] = 60.0
+
+    gate.admit(call(), 0.0, None)
+    now[0] = 61.0
+
+    assert gate._watch.readings() == {"cpu": 0.0}
+
+
+def test_an_interval_that_is_made_shorter_counts_at_once_and_is_read_in_once():
+    class Counting(Told):
+        times = 0
+
+        def read(self):
+            self.times += 1
+            return super().read()
+
+    sensor = Counting()
+    gate = alone(LoadShed(sources=[], sensors=[sensor], interval=60.0))
+    gate.admit(call(), 0.0, None)
+    assert sensor.read_once.wait(10)
+    before = gate._watch.turn
+    sensor.read_once.clear()
+
+    gate.parameter("interval").set(59.0)
+
+    assert sensor.read_once.wait(10)
+    _step(gate._watch, weakref.ref(gate), before)()
+    assert sensor.times == 2
+
+
 def test_a_sensor_that_raises_is_logged_once_and_the_others_still_count(caplog):
     sensors = [Told(OSError("gone"), "broken"), Told(0.8, "well")]
     gate = alone(LoadShed(sources=[], sensors=sensors))
@@ -281,6 +321,61 @@ def test_a_sensor_that_raises_is_logged_once_and_the_others_still_count(caplog):
     assert [record.message for record in caplog.records] == [
         "the sensor broken failed; it is asked again"
     ]
+
+
+def test_of_sensors_with_one_name_the_greatest_pressure_counts():
+    gate = alone(LoadShed(sources=[], sensors=[Told(0.2), Told(0.8), Told(0.5)]))
+
+    gate.hear(gate._watch.readings())
+
+    assert gate.pressure == 0.8
+
+
+@pytest.mark.parametrize(("said", "taken"), [(math.inf, 1000.0), (-math.inf, 0.0), (-1, 0.0)])
+def test_what_a_sensor_says_is_taken_within_bounds(said, taken):
+    gate = alone(LoadShed(sources=[], sensors=[Told(said)]))
+
+    assert gate._watch.readings() == {"told": taken}
+
+
+def test_a_sensor_that_can_not_say_its_name_is_one_that_fails(caplog):
+    class Nameless:
+        can = True
+
+        @property
+        def name(self):
+            if not self.can:
+                raise OSError
+            return "once"
+
+        def read(self):
+            return 0.9
+
+    sensor = Nameless()
+    gate = alone(LoadShed(sources=[], sensors=[sensor, Told(0.8, "well")]))
+    sensor.can = False
+
+    assert gate._watch.readings() == {"well": 0.8}
+    assert [record.message for record in caplog.records] == [
+        "the sensor sensor 0 failed; it is asked again"
+    ]
+
+
+def test_a_call_goes_on_when_no_thread_can_be_started_and_the_next_one_tries_again(monkeypatch):
+    sensor = Told()
+    gate = alone(LoadShed(sources=[], sensors=[sensor]))
+
+    def exhausted(*_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scheduler, "later", exhausted)
+        first = gate.admit(call(), 0.0, None)
+    second = gate.admit(call(), 0.0, None)
+
+    assert first.admitted
+    assert second.admitted
+    assert sensor.read_once.wait(10)
 
 
 @pytest.mark.parametrize("nonsense", [None, float("nan"), "0.9"])
@@ -334,7 +429,7 @@ def test_a_stack_that_is_gone_is_not_read_for():
 
     del gate
     gc.collect()
-    _step(watch, gone)()
+    _step(watch, gone, watch.turn)()
 
     assert gone() is None
     assert not sensor.read_once.is_set()

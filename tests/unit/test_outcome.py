@@ -158,6 +158,7 @@ def test_exhausted_resources_are_overload_but_our_own_refusals_are_not():
 
     assert failed(StatusError(Code.RESOURCE_EXHAUSTED), 0.0).overload
     assert not refused(refusal).overload
+    assert not failed(Refused("full", code=Code.RESOURCE_EXHAUSTED), 0.0).overload
     assert not failed(StatusError(Code.UNAVAILABLE), 0.0).overload
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from ninelives_grpc import ConfigError, Respond, UnknownNameError, presets
+from ninelives_grpc import CircuitBreaker, ConfigError, Respond, UnknownNameError, presets
 from ninelives_grpc.outcome import Code, Kind, failed
 from tests.unit.backend import Backend, StatusError
 
@@ -47,8 +47,23 @@ def test_a_preset_is_a_whole_stack_in_the_order_of_the_table(registry, preset):
     assert stack.call(lambda: "answer") == "answer"
 
 
+@pytest.mark.parametrize(
+    ("preset", "limit"),
+    [(presets.server, "admission_queue"), (presets.aio_server, "concurrency_limit")],
+    ids=["server", "aio_server"],
+)
+def test_a_server_has_a_limit_and_within_it_a_timeout(registry, preset, limit):
+    stack = preset("s", {"timeout/seconds": 5.0}, registry=registry)
+
+    assert [*stack.policies] == [limit, "timeout"]
+    assert stack.parameters["timeout/seconds"].get() == 5.0
+    assert registry.stack("s") is stack
+
+
 def test_there_is_a_function_for_every_preset():
-    assert {preset.__name__ for preset in TABLE} == set(presets.PRESETS)
+    functions = {preset.__name__ for preset in TABLE} | {"server", "aio_server"}
+
+    assert functions == set(presets.PRESETS)
 
 
 @EVERY_PRESET
@@ -111,4 +126,7 @@ def test_a_preset_takes_a_fallback(registry, clock, preset):
 )
 def test_only_network_errors_count_for_caches(code, kind):
     assert presets.network_errors(failed(StatusError(code), 0.0)) is kind
-    assert presets.PRESETS["network"].classify is presets.network_errors
+    (breaker,) = (
+        part for part in presets.PRESETS["network"].parts() if isinstance(part, CircuitBreaker)
+    )
+    assert breaker.classify is presets.network_errors

@@ -131,7 +131,42 @@ def test_a_limit_of_ones_own_is_for_what_the_process_holds(root):
     assert Memory(lambda: 1000 * pages, root=root).read() == pytest.approx(0.3)
 
 
+@pytest.mark.parametrize(
+    "garbage", [b"", b"\n", b"garbage\n0::/\n", b"0:\n", b"::\xff\xfe\n0::/app\n"]
+)
+def test_garbage_in_place_of_the_path_of_a_group_is_passed_over(root, garbage):
+    group(root, "", limit=1000, current=250)
+    group(root, "app", current=0)
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_bytes(garbage)
+
+    assert Memory(root=root).read() == pytest.approx(0.25)
+
+
+def test_a_group_whose_name_is_no_text_is_found(root):
+    name = os.fsdecode(b"caf\xe9")
+    group(root, name, limit=1000, current=500)
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_bytes(b"0::/caf\xe9\n")
+
+    assert Memory(root=root).read() == pytest.approx(0.5)
+
+
+def test_what_is_closed_to_us_is_not_known(root, monkeypatch):
+    def closed(*_, **__):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "stat", closed)
+    sensors = Memory(root=root), Stall("cpu", root=root), Cpu(root=root)
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "psutil", None)
+
+    assert [sensor.read() for sensor in sensors] == [None, None, None]
+
+
 def test_psutil_is_asked_where_there_is_no_proc(root, monkeypatch):
+    # Windows has no such flag.
+    monkeypatch.delattr(os, "O_CLOEXEC")
     holds = types.SimpleNamespace(memory_info=lambda: types.SimpleNamespace(rss=250))
     told = types.SimpleNamespace(
         virtual_memory=lambda: types.SimpleNamespace(available=250), Process=lambda: holds

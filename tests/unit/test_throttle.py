@@ -13,6 +13,7 @@ from ninelives_grpc.outcome import Code, cancelled, failed, refused, succeeded
 from ninelives_grpc.policies.gate import Refusal
 
 from .alone import alone, alone_with_events, names
+from .backend import StatusError
 
 METHOD = Method("shop.v1.Prices/Get", side=Side.CLIENT)
 OVERLOAD = Outcome(Kind.IGNORED, Code.RESOURCE_EXHAUSTED, 0.001)
@@ -100,12 +101,27 @@ def test_it_never_sends_less_than_the_least_fraction():
 @pytest.mark.parametrize(
     "outcome",
     [
+        # A message that is too large is told with the same code.
+        failed(
+            StatusError(
+                Code.RESOURCE_EXHAUSTED, details="CLIENT: Sent message larger than max (9 vs. 4)"
+            ),
+            0.0,
+        ),
         failed(LocalError("down", code=grpc.StatusCode.UNAVAILABLE), 0.1),
         failed(LocalError("late", code=grpc.StatusCode.DEADLINE_EXCEEDED), 0.1),
         cancelled(0.1),
         refused(Refusal("bulkhead", "full", code=Code.RESOURCE_EXHAUSTED, retry_after=1.0)),
+        failed(Refused("full", code=Code.RESOURCE_EXHAUSTED, policy="bulkhead"), 0.0),
     ],
-    ids=["unavailable", "late", "cancelled", "refused further in"],
+    ids=[
+        "too large",
+        "unavailable",
+        "late",
+        "cancelled",
+        "refused further in",
+        "refused by another stack",
+    ],
 )
 def test_what_the_backend_did_not_say_neither_lowers_nor_raises_it(outcome):
     fresh, lowered = alone(Throttle()), alone(Throttle())
@@ -296,6 +312,17 @@ def test_the_algorithm_can_be_changed_meanwhile_and_goes_on_from_the_fraction_of
 
     assert before < 0.9
     assert fraction(gate) == pytest.approx(before)
+
+
+def test_the_other_way_round_it_goes_on_from_about_that_fraction():
+    gate = alone(Throttle(min_fraction=0.01))
+    overloaded(gate, times=15)
+    before = fraction(gate)
+
+    gate.parameter("algorithm").set("sre")
+
+    assert before == pytest.approx(0.207, abs=0.001)
+    assert fraction(gate) == pytest.approx(before, abs=0.02)
 
 
 def test_a_changed_parameter_holds_for_what_is_held_back_now():
