@@ -65,7 +65,8 @@ class RunningBulkheadSize(RunningLaw[BulkheadSizeLaw]):
         settings, p99 = self.settings, metrics.p99
         if p99 is None or abs(p99 / settings.target - 1.0) <= settings.tolerance:
             return None
-        ratio = between(settings.target / p99, settings.least, settings.most)
+        # Calls of a clock that stands still take nothing at all.
+        ratio = between(settings.target / max(p99, 1e-9), settings.least, settings.most)
         if ratio > 1.0 and not settings.is_used(metrics):
             return None
         self.reason = f"p99 is {p99:.3g} s, and {settings.target:.3g} s is wanted"

@@ -405,3 +405,7 @@ def test_a_rate_limit_that_is_tuned_keeps_what_was_let_through():
     world.stack.call(world.clock.now)
     with pytest.raises(Refused):
         world.stack.call(world.clock.now)
+
+
+def test_a_bulkhead_grows_also_by_calls_that_take_no_time_at_all():
+    assert asked(laws.BulkheadSizeLaw(0.1), 100.0, reading(p50=0.0)) == pytest.approx([107.5])
