@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import signal
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, TypeVar
@@ -19,6 +22,21 @@ T = TypeVar("T")
 
 def quiet(done: int, of: int) -> None:
     """Tell nobody how many simulations are done, and of how many."""
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Have processes that are begun meanwhile leave Ctrl-C, which all are sent, to this one."""
+    before = signal.getsignal(signal.SIGINT)
+    # Only the main thread may, and None is of a program that Python is a part of.
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def in_processes(
@@ -45,7 +63,8 @@ def in_processes(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(todo)), mp_context=context) as pool:
         others = multiprocessing.active_children()
-        running = {pool.submit(function, *each): number for number, each in enumerate(todo)}
+        with _interrupts_ignored():
+            running = {pool.submit(function, *each): number for number, each in enumerate(todo)}
         workers = [each for each in multiprocessing.active_children() if each not in others]
         try:
             for future in as_completed(running):

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 
@@ -121,6 +122,18 @@ def test_a_process_that_is_ended_from_outside_is_told():
 
     with pytest.raises(ConfigError, match="a process that simulates: ended before it was done"):
         list(in_processes(_ends, todo, 2))
+
+
+def test_ctrl_c_is_heard_by_who_asked_and_not_by_each_process():
+    todo = [(scenario(Phase(seconds=1.0, load=0.1)), seed) for seed in range(2)]
+    before = signal.getsignal(signal.SIGINT)
+
+    assert [found for _, found in in_processes(_ignores_interrupts, todo, 2)] == [True, True]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def _ignores_interrupts(*_):
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def _first_only(_, seed):
