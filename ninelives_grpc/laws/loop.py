@@ -275,7 +275,7 @@ class FeedbackLoop(Live[Law]):
 
     def bounds(self, settings: Law | None = None) -> tuple[float, float]:
         """Return the least and the greatest value that it may set, now or with other settings."""
-        return reach(settings or self.policy, self.handle.spec)
+        return reach(settings or self.policy, self.handle.spec, self.handle.live.policy)
 
     def _rest(self, readings: Readings, value: Value, now: float) -> None:
         """Do nothing, as it is not enabled."""

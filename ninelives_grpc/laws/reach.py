@@ -10,12 +10,18 @@ from ninelives_grpc.laws.law import between
 if TYPE_CHECKING:
     from ninelives_grpc.laws.law import Law
     from ninelives_grpc.parameters import Spec
+    from ninelives_grpc.policies.policy import Policy
 
 
-def reach(settings: Law, spec: Spec) -> tuple[float, float]:
-    """Return the bounds of a loop, within those of its parameter."""
+def reach(settings: Law, spec: Spec, policy: Policy) -> tuple[float, float]:
+    """Return the bounds of a loop, within those of its parameter.
+
+    Where the policy has another parameter that bounds this one, as `max_open_duration` bounds
+    `open_duration`, its value of now counts too.
+    """
     least = -math.inf if spec.low is None else spec.low
     most = math.inf if spec.high is None else spec.high
+    most = min(most, getattr(policy, f"max_{spec.name}", math.inf))
     low = least if settings.low is None else between(settings.low, least, most)
     high = most if settings.high is None else between(settings.high, low, most)
     if spec.type is int and math.isfinite(low) and math.isfinite(high):

@@ -276,3 +276,24 @@ def test_a_target_that_no_size_reaches_does_not_shrink_a_size_to_nothing(name, k
 
     # It looks for a while whether less helps, and goes back to what it was.
     assert values[75] >= 0.5 * min(knee, start)
+
+
+@few
+@given(before=st.floats(1.0, 60.0), after=st.floats(1.0, 60.0))
+def test_an_open_time_goes_to_its_share_of_the_new_time_down_and_turns_round_once_at_most(
+    before, after
+):
+    usual = {"calls": 20, "failed": 0.0, "refused": 0.0, "p50": 0.01, "slowest": 1.0}
+    seen = [usual | {"recoveries": (before,)}] * 20 + [usual | {"recoveries": (after,)}] * 40
+    breaker = CircuitBreaker(max_open_duration=25.0)
+    world = Steered(laws.OpenTimeLaw(), breaker, "circuit_breaker/open_duration")
+    world.loop._readings = Scripted(world.loop, Told(seen))
+    values_of(world, 20)
+
+    values = values_of(world, 40)
+
+    # No longer than the breaker itself may be open.
+    assert values[-1] == pytest.approx(min(0.5 * after, 25.0), rel=0.05)
+    assert world.loop.errors == 0
+    # The deviation grows at first, and has the breaker ask early until it is known for sure.
+    assert reversals(values) <= 1
