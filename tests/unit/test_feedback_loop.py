@@ -9,7 +9,7 @@ import pytest
 from ninelives_grpc import (
     AdmissionQueue,
     Bulkhead,
-    CircuitBreaker,
+    ConcurrencyLimit,
     ConfigError,
     FeedbackLoop,
     RateLimit,
@@ -342,12 +342,12 @@ def test_errors_of_a_law_are_logged_once_in_a_row_and_counted_and_end_nothing(ca
 
 
 def test_a_value_that_does_not_go_with_others_is_an_error_of_the_law():
-    world = Steered(Says(9.0), CircuitBreaker(), "circuit_breaker/open_duration")
+    world = Steered(Says(1.0), ConcurrencyLimit(), "concurrency_limit/max_limit")
     world.calls()
 
     assert world.tick() is None
-    assert world.handle.get() == 0.5
-    assert "max_open_duration" in world.state["last_error"]
+    assert world.handle.get() == 1000
+    assert "min_limit" in world.state["last_error"]
 
 
 def test_a_gauge_that_raises_is_an_error_too():
@@ -489,7 +489,7 @@ def test_bounds_that_are_moved_out_of_those_of_the_parameter_end_at_them():
 
 
 def test_a_value_that_can_not_be_set_is_logged_once_in_a_row(caplog):
-    world = Steered(Says(*[9.0] * 3), CircuitBreaker(), "circuit_breaker/open_duration")
+    world = Steered(Says(*[1.0] * 3), ConcurrencyLimit(), "concurrency_limit/max_limit")
     for _ in range(3):
         world.calls()
         world.tick()
