@@ -21,7 +21,8 @@ def reach(settings: Law, spec: Spec, policy: Policy) -> tuple[float, float]:
     """
     least = -math.inf if spec.low is None else spec.low
     most = math.inf if spec.high is None else spec.high
-    most = min(most, getattr(policy, f"max_{spec.name}", math.inf))
+    greatest = getattr(policy, f"max_{spec.name}", None)
+    most = most if greatest is None else min(most, greatest)
     low = least if settings.low is None else between(settings.low, least, most)
     high = most if settings.high is None else between(settings.high, low, most)
     if spec.type is int and math.isfinite(low) and math.isfinite(high):

@@ -115,7 +115,8 @@ def test_call_that_does_not_end_in_time_is_cut(
     for side, stall, call in _stalled(nature, kind, sides, opened):
         side.stop(grace).result(PATIENCE)
 
-        told.append(seen(call, kind))
+        # Whether the connection or its end is told first is a race of gRPC's own.
+        told.append(seen(call, kind)._replace(details=""))
         assert stall.ended.wait(PATIENCE)
 
     assert told[1] == told[0]
