@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ninelives_grpc.parameters import Value
     from ninelives_grpc.policies.policy import Address
 
+_SUCCESS = Kind.SUCCESS
 _TELL_EVERY = 1.0
 """Seconds between two events that tell of the limit: it may move ten times as often."""
 _LONGEST_WAIT = 1.0
@@ -262,17 +263,17 @@ class ConcurrencyLimitGate(Gate[ConcurrencyLimit]):
 
     def settle(self, permit: Permit, outcome: Outcome, now: float) -> None:
         """Count the call out, and have the law learn from it."""
-        changed = None
         with self._lock:
             self.in_flight = in_flight = self.in_flight - 1
             law = self._law
             if permit.law is law:
-                if outcome.kind is Kind.SUCCESS and not outcome.local:
+                if outcome.kind is _SUCCESS and not outcome.local:
                     law.on_settle(permit, outcome.duration, in_flight, now)
                 else:
                     _learn(law, permit, outcome, in_flight, now)
-            if law.limit != self._told and now >= self._tell_at:
-                changed = self._change(now)
+            if law.limit == self._told or now < self._tell_at:
+                return
+            changed = self._change(now)
         if changed is not None:
             self._emitter.emit(changed)
 
