@@ -123,7 +123,8 @@ def wilson_lower_bound(hits: int, total: int, z: float) -> float:
         total: Of how many.
         z: Standard deviations of confidence: 1.96 for 95 %, 0 for the plain ratio.
     """
-    if total == 0:
+    if not hits:
+        # Not by the formula, whose rounding is above a threshold of 0.
         return 0.0
     ratio, squared = hits / total, z * z
     centre = ratio + squared / (2 * total)

@@ -168,3 +168,8 @@ def test_a_window_that_looks_less_far_back_forgets_at_once(kind):
 )
 def test_the_lower_bound_of_a_rate_seen_in_few_samples(hits, total, z, bound):
     assert wilson_lower_bound(hits, total, z) == pytest.approx(bound, abs=1e-4)
+
+
+@pytest.mark.parametrize("total", range(13))
+def test_of_nothing_the_bound_is_nothing_to_the_last_digit(total):
+    assert wilson_lower_bound(0, total, 1.96) == 0.0
