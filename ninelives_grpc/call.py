@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ATTEMPT_KEY = "x-ninelives-attempt"
 """Request metadata that tells the server which repetition this is, from the second attempt on."""
+_NO_DEADLINE = 1e9
+"""Seconds; gRPC gives a sync call without a deadline 9.2e18 seconds."""
 
 
 class Side(StrEnum):
@@ -227,6 +229,11 @@ class Prioritized(ServedCall):
 
 
 _NO_METHOD = Method("")
+
+
+def deadline_in(remaining: float | None, now: float) -> float | None:
+    """Return when a served call must be over that has so many seconds left by gRPC, or None."""
+    return None if remaining is None or remaining > _NO_DEADLINE else now + remaining
 
 
 def _never() -> bool:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ninelives_grpc.admission.ticket import ARRIVAL, TICKET, Ticket
-from ninelives_grpc.call import Call
+from ninelives_grpc.call import Call, deadline_in
 from ninelives_grpc.outcome import refused
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 _ARGUMENTS, _BEHAVIOUR = 7, 3
 """gRPC has run: a function, of event, state, behaviour, what reads the request, and two codecs."""
-_NO_DEADLINE = 1e9
-"""Seconds; gRPC gives a call without a deadline 9.2e18 seconds."""
 
 
 class Job:
@@ -110,8 +108,7 @@ class Job:
 def _deadline(event: Any, now: float) -> float | None:
     """Return when a call must be over, on the clock of `now`; None if that is not said."""
     at = getattr(getattr(event, "call_details", None), "deadline", None)
-    remaining = None if at is None else at - time.time()
-    return None if remaining is None or remaining > _NO_DEADLINE else now + remaining
+    return deadline_in(None if at is None else at - time.time(), now)
 
 
 def _peer(event: Any) -> str:

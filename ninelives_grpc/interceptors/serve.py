@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import grpc
 
 from ninelives_grpc.admission.ticket import Ending, Entrance, entrance_of
-from ninelives_grpc.call import Call, Method, ServedCall, Side, serving
+from ninelives_grpc.call import Call, Method, ServedCall, Side, deadline_in, serving
 from ninelives_grpc.errors import (
     ConfigError,
     InjectedError,
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from ninelives_grpc.stacks.stack import Stack
 
     Handler = grpc.RpcMethodHandler[Any, Any]
-
-_NO_DEADLINE = 1e9
-"""Seconds; gRPC gives a sync call without a deadline 9.2e18 seconds."""
 
 EARLY = 0.01
 """Seconds by which a client may give up before the deadline by our clock."""
@@ -141,8 +138,7 @@ def behaviour_of(handler: Handler) -> Any:
 def served_call(stack: Stack, method: Method, request: object, context: Any) -> Call:
     """Begin a call that has arrived."""
     now = stack.clock.now()
-    remaining = context.time_remaining()
-    deadline = None if remaining is None or remaining > _NO_DEADLINE else now + remaining
+    deadline = deadline_in(context.time_remaining(), now)
     metadata = context.invocation_metadata()
     return Call(method, now, deadline, metadata, request, None, context.peer)
 
