@@ -6,25 +6,15 @@ queue. Between the marks for cutting and for rising nothing is done, so that it 
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from ninelives_grpc.laws.law import Law, RunningLaw
 from ninelives_grpc.parameters import parameter, policy
+from ninelives_grpc.shares.governor import Condition
 
 if TYPE_CHECKING:
     from ninelives_grpc.laws.metrics import Metrics
     from ninelives_grpc.parameters import Value
-
-
-class Condition(StrEnum):
-    """How the pressure is."""
-
-    NORMAL = "normal"
-    DEGRADED = "degraded"
-    """The pressure is too high."""
-    RECOVERING = "recovering"
-    """It is not any more, and the share rises."""
 
 
 @policy
