@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ninelives_grpc.laws.law import RunningLaw, SizeLaw
-from ninelives_grpc.laws.response import Response
+from ninelives_grpc.laws.law import SizeLaw
+from ninelives_grpc.laws.response import RunningCuts
 from ninelives_grpc.parameters import parameter, policy
 
 if TYPE_CHECKING:
     from ninelives_grpc.laws.metrics import Metrics
-    from ninelives_grpc.parameters import Value
 
 
 @policy
@@ -46,12 +45,8 @@ class AimdLaw(SizeLaw):
         return RunningAimd(self)
 
 
-class RunningAimd(RunningLaw[AimdLaw]):
+class RunningAimd(RunningCuts[AimdLaw]):
     """Keeps whether cuts make calls quicker."""
-
-    def __init__(self, settings: AimdLaw) -> None:
-        super().__init__(settings)
-        self._response = Response()
 
     def calculate(self, metrics: Metrics, current: float) -> float | None:
         """Cut, raise or leave it."""
@@ -66,11 +61,3 @@ class RunningAimd(RunningLaw[AimdLaw]):
             return None
         self.reason = "all is well, and what there is is used"
         return current + settings.increase
-
-    def forget(self) -> None:
-        """Forget what cuts did."""
-        self._response.forget()
-
-    def state(self) -> dict[str, Value]:
-        """Return whether cuts were of no use."""
-        return {"cuts_are_useless": self._response.useless}

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ninelives_grpc.laws.law import RunningLaw, SizeLaw, between
-from ninelives_grpc.laws.response import Response
+from ninelives_grpc.laws.law import SizeLaw, between
+from ninelives_grpc.laws.response import RunningCuts
 from ninelives_grpc.parameters import parameter, policy
 
 if TYPE_CHECKING:
     from ninelives_grpc.laws.metrics import Metrics
-    from ninelives_grpc.parameters import Value
 
 
 @policy
@@ -53,12 +52,8 @@ class BulkheadSizeLaw(SizeLaw):
         return RunningBulkheadSize(self)
 
 
-class RunningBulkheadSize(RunningLaw[BulkheadSizeLaw]):
+class RunningBulkheadSize(RunningCuts[BulkheadSizeLaw]):
     """Keeps whether cuts make calls quicker; what is smoothed is the size itself."""
-
-    def __init__(self, settings: BulkheadSizeLaw) -> None:
-        super().__init__(settings)
-        self._response = Response()
 
     def calculate(self, metrics: Metrics, current: float) -> float | None:
         """Go some of the way to the size at which p99 would be as wanted."""
@@ -74,11 +69,3 @@ class RunningBulkheadSize(RunningLaw[BulkheadSizeLaw]):
         if ratio < 1.0:
             return self._response.cut(current, metrics.p50 or p99, wanted)
         return wanted
-
-    def forget(self) -> None:
-        """Forget what cuts did."""
-        self._response.forget()
-
-    def state(self) -> dict[str, Value]:
-        """Return whether cuts were of no use."""
-        return {"cuts_are_useless": self._response.useless}

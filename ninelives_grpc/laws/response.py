@@ -1,11 +1,18 @@
 """Whether calls become quicker when fewer run at once; if not, it is of no use to cut further.
 
 Calls that take long by themselves take as long with a smaller limit, and a law that goes by their
-latency would cut to nothing. `ConcurrencyLimit` stops at the same mark: a limit below 0.6 of what
-it was, while latency is above 0.8 of what it was.
+latency would cut to nothing: it stops at a limit below 0.6 of what it was, while latency is above
+0.8 of what it was. `ConcurrencyLimit` asks the same of each call's begin, in `limits.response`.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ninelives_grpc.laws.law import L, RunningLaw
+
+if TYPE_CHECKING:
+    from ninelives_grpc.parameters import Value
 
 _CUT = 0.6
 _FOLLOWED = 0.8
@@ -67,3 +74,19 @@ class Response:
     def _start(self, size: float, latency: float) -> None:
         self.forget()
         self._size, self._latency = size, latency
+
+
+class RunningCuts(RunningLaw[L]):
+    """A law at work that cuts no further where that is of no use."""
+
+    def __init__(self, settings: L) -> None:
+        super().__init__(settings)
+        self._response = Response()
+
+    def forget(self) -> None:
+        """Forget what cuts did."""
+        self._response.forget()
+
+    def state(self) -> dict[str, Value]:
+        """Return whether cuts were of no use."""
+        return {"cuts_are_useless": self._response.useless}
