@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.events import KINDS
 from ninelives_grpc.laws.metrics import Level, Metrics
-from ninelives_grpc.policies.admission_queue import AdmissionQueueGate
 from ninelives_grpc.policies.budget import BudgetFlow
-from ninelives_grpc.policies.bulkhead import BulkheadGate
 from ninelives_grpc.policies.circuit_breaker import CircuitBreakerGate
-from ninelives_grpc.policies.concurrency_limit import ConcurrencyLimitGate
+from ninelives_grpc.policies.gate import Gate
 from ninelives_grpc.policies.rate_limit import RateLimitGate
 
 if TYPE_CHECKING:
@@ -130,20 +128,12 @@ def _lives(stack: Stack) -> list[Live[Any]]:
 
 
 def _level(live: Live[Any]) -> Level | None:
-    if isinstance(live, BulkheadGate):
-        state = live.state(0.0)
-        return Level(
-            in_flight=live.in_flight,
-            limit=live.policy.max_concurrent,
-            queued=int(state["queued"] or 0),
-        )
-    if isinstance(live, AdmissionQueueGate):
-        return Level(
-            in_flight=live.in_flight, limit=live.limit, queued=int(live.state(0.0)["queued"] or 0)
-        )
-    if isinstance(live, ConcurrencyLimitGate):
-        return Level(in_flight=live.in_flight, limit=int(live.limit))
-    return None
+    """Return how full a gate is that tells of a limit, and None of anything else."""
+    limit = getattr(live, "limit", None) if isinstance(live, Gate) else None
+    if limit is None:
+        return None
+    in_flight: int = live.in_flight  # type: ignore[attr-defined]
+    return Level(in_flight=in_flight, limit=limit, queued=getattr(live, "queued", 0))
 
 
 def _budget_left(stack: Stack, now: float) -> float | None:

@@ -179,6 +179,11 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         """Calls that may run at once."""
         return self._law.limit
 
+    @property
+    def queued(self) -> int:
+        """Calls that wait."""
+        return self._law.lines.size
+
     def fill(self) -> float:
         """Return how many places are taken, as a share of them."""
         return self._law.in_flight / max(self._law.limit, 1)

@@ -125,6 +125,16 @@ class BulkheadGate(Gate[Bulkhead]):
         self.in_flight = 0
         self._queue = []
 
+    @property
+    def limit(self) -> int:
+        """Calls that may run at once."""
+        return self.policy.max_concurrent
+
+    @property
+    def queued(self) -> int:
+        """Calls that wait."""
+        return len(self._queue)
+
     def admit(self, call: Call, now: float, deadline: float | None) -> Verdict:
         """Give a place, or a place in the queue."""
         policy, permit, rank = self.policy, PERMIT, 0
@@ -212,8 +222,8 @@ class BulkheadGate(Gate[Bulkhead]):
         """Return how full it is."""
         return {
             "in_flight": self.in_flight,
-            "limit": self.policy.max_concurrent,
-            "queued": len(self._queue),
+            "limit": self.limit,
+            "queued": self.queued,
             "acquired": self.acquired,
             "refused": self.refused,
         }
