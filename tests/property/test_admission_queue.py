@@ -12,6 +12,7 @@ from ninelives_grpc.outcome import Code, cancelled, failed, succeeded
 from ninelives_grpc.policies.admission_queue import DEFAULT_WORKERS
 from ninelives_grpc.policies.gate import PERMIT, Permit, Refusal
 from tests.property.changing import change, changes
+from tests.property.queues import end_all
 from tests.unit.alone import alone
 from tests.unit.backend import StatusError
 
@@ -192,16 +193,7 @@ class AdmissionMachine(RuleBasedStateMachine):
     def teardown(self):
         if not hasattr(self, "gate"):
             return
-        self.now += 10.0
-        for waiter in self.waiting[::2]:
-            self.gate.abandon(waiter.place, self.now)
-        for waiter in self.waiting[1::2]:
-            # Everybody's time is over: there is an answer now, and it is the last.
-            verdict = self.gate.claim(waiter.place, waiter.call, self.now)
-            self.running += isinstance(verdict, Permit)
-        for _ in range(self.running):
-            self.gate.settle(PERMIT, succeeded(0.0), self.now)
-        assert self.gate.in_flight == 0
+        end_all(self)
         lines = self.gate._law.lines
         assert lines.size == 0
         assert list(lines) == []
