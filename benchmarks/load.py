@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import random
 import statistics
 import subprocess
@@ -95,15 +96,26 @@ def calls_of(phases: Iterable[tuple[float, float]], seed: int) -> Calls:
     return calls
 
 
+def _cores(program: str) -> set[int]:
+    """Return the cores of a program: the first is for servers, and the others are for load.
+
+    Load takes as much as the server, and would otherwise take it from it.
+    """
+    first, *others = sorted(os.sched_getaffinity(0))
+    return {first} if program == "rushed.py" else set(others) or {first}
+
+
 @contextlib.contextmanager
 def process(program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Start one of the other programs."""
+    """Start one of the other programs, on cores of its own."""
     with subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name(program)), *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as started:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(started.pid, _cores(program))
         try:
             yield started
         finally:

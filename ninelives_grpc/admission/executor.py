@@ -265,11 +265,20 @@ class _Turns(threading.local):
 _turns = _Turns()
 
 
-def _done(work: Callable[[], Any]) -> Future[Any]:
-    """Do some work, and return its result as a future that is done."""
-    future: Future[Any] = Future()
-    _do(future, work)
-    return future
+def _done(work: Callable[[], None]) -> Future[Any]:
+    """Do some work, and return a future that is done."""
+    try:
+        work()
+    except BaseException as error:  # noqa: BLE001 - for whoever looks into the future
+        future: Future[Any] = Future()
+        future.set_exception(error)
+        return future
+    return _DONE
+
+
+_DONE: Future[Any] = Future()
+"""Of all that is done at once, and has no result."""
+_DONE.set_result(None)
 
 
 def _do(future: Future[Any], work: Callable[[], Any]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from ninelives_grpc.admission.status import can_refuse, refuse
 from ninelives_grpc.admission.ticket import ARRIVAL, TICKET, Ticket
 from ninelives_grpc.call import Call, deadline_in
 from ninelives_grpc.outcome import refused
@@ -13,12 +14,9 @@ from ninelives_grpc.outcome import refused
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ninelives_grpc.admission.ticket import Arrival, Ending
+    from ninelives_grpc.admission.ticket import Arrival
     from ninelives_grpc.policies.admission_queue import AdmissionQueueGate
     from ninelives_grpc.policies.gate import Refusal
-
-_ARGUMENTS, _BEHAVIOUR = 7, 3
-"""gRPC has run: a function, of event, state, behaviour, what reads the request, and two codecs."""
 
 
 class Job:
@@ -72,19 +70,13 @@ class Job:
         interceptor has wrapped the handler, or when gRPC's work is not what it was.
         """
         self.refusal = refusal
-        ending, args = self.entrance.ending, self._args
-        if ending is None or len(args) != _ARGUMENTS or args[_BEHAVIOUR] is not ending.behaviour:
+        if self.entrance.behaviour is None or not can_refuse(self._args, self.entrance.behaviour):
             return self.run
-        return partial(self._end, refusal, ending)
+        return partial(self._end, refusal)
 
-    def _end(self, refusal: Refusal, ending: Ending) -> None:
-        def end(_: object, context: Any) -> NoReturn:
-            ending.refuse(refusal, context)
-
+    def _end(self, refusal: Refusal) -> None:
         self.entrance.recorder.ended(self.call, refused(refusal), self.now())
-        args = self._args
-        # In place of the handler, and of the function that reads the request.
-        self._fn(*args[:_BEHAVIOUR], end, tuple, *args[_BEHAVIOUR + 2 :])
+        refuse(self._args, refusal)
 
     def run(self) -> Any:
         """Do the work, with a ticket where the stack of the handler finds it."""

@@ -81,7 +81,8 @@ class Nq:
             deadline: When it must be over.
             told: Where to add whoever is to be notified.
         """
-        told += self.advance(now)
+        if self.lines.size:
+            told += self.advance(now)
         if self.in_flight < self.limit and not self.lines.size:
             if self._comes_late(now, deadline):
                 # This is no reason to go on so: it would keep itself going.

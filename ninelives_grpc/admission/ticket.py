@@ -8,7 +8,7 @@ queue, and leaves a ticket with the answer, which the queue finds when the handl
 from __future__ import annotations
 
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from ninelives_grpc.outcome import Code
 from ninelives_grpc.policies.gate import Permit, Refusal
@@ -27,19 +27,6 @@ if TYPE_CHECKING:
     Metadata = Iterable[tuple[str, str | bytes]]
 
 
-class Ending(NamedTuple):
-    """How the call of a handler is ended before that runs.
-
-    Attributes:
-        behaviour: The protected handler. Where gRPC is given another one, somebody has wrapped it
-            who wants to see the refusal.
-        refuse: Ends a call, given why and its context.
-    """
-
-    behaviour: Callable[..., Any]
-    refuse: Callable[[Refusal, Any], NoReturn]
-
-
 class Entrance:
     """Where the calls of a method enter a queue.
 
@@ -49,12 +36,12 @@ class Entrance:
         streams: Whether it is answered by a stream.
         now: Tells the time.
         at: Calls a function at a time.
-        ending: How a call is ended before its handler runs, or None if only the handler can: when
-            the stack has something to fall back to.
+        behaviour: The protected handler; None if a refusal is for it to tell, as the stack has
+            something to fall back to.
         recorder: Counts the calls of the stack.
     """
 
-    __slots__ = ("_timeouts", "at", "ending", "gate", "method", "now", "recorder", "streams")
+    __slots__ = ("_timeouts", "at", "behaviour", "gate", "method", "now", "recorder", "streams")
 
     def __init__(
         self,
@@ -64,7 +51,7 @@ class Entrance:
         method: Method,
         *,
         streams: bool,
-        ending: Ending | None = None,
+        behaviour: Callable[..., Any] | None = None,
     ) -> None:
         """Tell a queue that threads may wait in it; `outside` are the policies before it."""
         self.gate: AdmissionQueueGate = gate
@@ -72,7 +59,7 @@ class Entrance:
         self.streams = streams
         self.now = stack.clock.now
         self.at = stack.clock.at
-        self.ending = ending if gate in stack.plan.gates else None
+        self.behaviour = behaviour if gate in stack.plan.gates else None
         self.recorder = stack.recorder
         self._timeouts: list[Any] = [each for each in outside if each.role is Role.TIMEOUT]
         gate.in_threads = True
@@ -86,7 +73,7 @@ class Entrance:
 
 
 def entrance_of(
-    stack: Stack, method: Method, *, streams: bool, ending: Ending | None = None
+    stack: Stack, method: Method, *, streams: bool, behaviour: Callable[..., Any] | None = None
 ) -> Entrance | None:
     """Return where the calls of a method enter a queue of a stack: the first there is, or None."""
     outside: list[Live[Any]] = []
@@ -94,7 +81,7 @@ def entrance_of(
     while plan is not None:
         for layer in plan.layers:
             if layer.queues:
-                return Entrance(outside, layer, stack, method, streams=streams, ending=ending)
+                return Entrance(outside, layer, stack, method, streams=streams, behaviour=behaviour)
             outside.append(layer)
         # Of the sides of a `|`, every call tries the first.
         plan = plan.leaf.plans[0] if plan.leaf is not None and plan.leaf.plans else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import grpc
 
-from ninelives_grpc.admission.ticket import Ending, Entrance, entrance_of
+from ninelives_grpc.admission.ticket import Entrance, entrance_of
 from ninelives_grpc.call import Call, Method, ServedCall, Side, deadline_in, serving
 from ninelives_grpc.errors import (
     ConfigError,
@@ -112,8 +112,8 @@ class Handlers:
         functools.update_wrapper(behaviour, original)
         entrance = None
         if self._threads:
-            ending = Ending(behaviour, refuse)
-            entrance = entrance_of(stack, method, streams=handler.response_streaming, ending=ending)
+            streams = handler.response_streaming
+            entrance = entrance_of(stack, method, streams=streams, behaviour=behaviour)
         return Served(handler, with_behaviour(handler, behaviour), method, stack, entrance)
 
 

@@ -219,15 +219,16 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
 
     @property
     def keyed(self) -> bool:  # type: ignore[override]
-        """Whether it looks into the call, which it does only while somebody waits."""
-        return self._law.lines.size > 0
+        """Whether it looks into the call: while somebody waits, and no executor asks on arrival."""
+        return self._law.lines.size > 0 and not self.workers
 
     def would_refuse(self, call: Call | None, now: float) -> bool:
         """Tell whether more come than can be served, and as many wait as may by now.
 
-        That holds whatever the call's deadline is, which is not known before its request is.
+        That holds whatever the call's deadline is, which is not known before its request is. An
+        executor knows it, and asks before the request is read as well.
         """
-        if call is None or not known_on_arrival(self.policy.fair_by):
+        if call is None or self.workers or not known_on_arrival(self.policy.fair_by):
             return False
         key, rank = "" if self._key_of is None else self._key_of(call), call.rank[0]
         with self._lock:

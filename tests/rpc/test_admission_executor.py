@@ -24,6 +24,7 @@ from ninelives_grpc import (
     Timeout,
     server_interceptor,
 )
+from ninelives_grpc.admission import status
 from ninelives_grpc.admission.job import Job
 from ninelives_grpc.admission.ticket import ARRIVAL, entrance_of
 from ninelives_grpc.pressure import PoolQueue
@@ -156,6 +157,31 @@ def test_a_refusal_on_arrival_takes_no_thread_and_reads_no_request(
     assert read == []
     names = [thread.name for thread in threading.enumerate()]
     assert not [name for name in names if name.startswith("no-thread-refusal")]
+
+
+@every_kind
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+def test_a_refusal_is_the_same_where_only_handlers_can_tell_it(
+    known: bool,
+    kind: RpcKind,
+    shop: Any,
+    new_stack: Callable[..., Stack],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As with a version of gRPC that ends calls in another way."""
+    assert status._KNOWN, "this gRPC ends calls in another way than we know"
+    monkeypatch.setattr(status, "_KNOWN", known)
+    stack = new_stack(AdmissionQueue(max_queue=0, weight=0.5))
+    server = shop(stack)
+    server.busy()
+    learn(stack, 0.2)
+
+    answer = seen(server.start(kind, timeout=PATIENCE), kind)
+
+    assert answer.code is StatusCode.RESOURCE_EXHAUSTED
+    assert answer.details.endswith("the queue is full, 0 wait for 1 places")
+    assert dict(answer.trailers)["grpc-retry-pushback-ms"] == "200"
+    leaks.eventually(lambda: leaks.counted(stack) == 1, lambda: leaks.counted(stack))
 
 
 def test_an_interceptor_around_ours_sees_the_refusals(
