@@ -8,6 +8,7 @@ takes a stream needs no request, and one with a thread pool of its own needs no 
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -49,28 +50,15 @@ def early_refusal(stack: Stack, method: Method, metadata: Any) -> Refusal | None
 
 
 def refusing(refusal: Refusal) -> Handler:
-    """Return a handler for a sync server that ends any kind of call at once."""
-
-    def end(_: Any, context: Any) -> NoReturn:
-        refuse(refusal, context)
-
-    end.experimental_thread_pool = _AT_ONCE  # type: ignore[attr-defined]
-    return _handler(end)
+    """Return the handler for a sync server that ends the call at hand, of any kind, at once."""
+    _REFUSAL.set(refusal)
+    return _REFUSING
 
 
 def aio_refusing(refusal: Refusal) -> Handler:
-    """Return a handler for an asyncio server that ends any kind of call at once."""
-
-    async def end(_: Any, context: Any) -> None:
-        metadata = pushback_metadata(refusal.retry_after)
-        await context.abort(refusal.code, refusal.details, metadata)
-
-    return _handler(end)
-
-
-def _handler(behaviour: Callable[[Any, Any], Any]) -> Handler:
-    handler: Handler = grpc.stream_unary_rpc_method_handler(behaviour)
-    return handler
+    """Return the handler for an asyncio server that ends the call at hand, of any kind, at once."""
+    _REFUSAL.set(refusal)
+    return _AIO_REFUSING
 
 
 class AtOnce(ThreadPoolExecutor):
@@ -86,4 +74,19 @@ class AtOnce(ThreadPoolExecutor):
         return future
 
 
-_AT_ONCE = AtOnce(1)
+_REFUSAL: ContextVar[Refusal] = ContextVar("ninelives_refusal")
+"""Why the call whose handler is looked up is refused; gRPC runs the handler in the same context."""
+
+
+def _end(_: Any, context: Any) -> NoReturn:
+    refuse(_REFUSAL.get(), context)
+
+
+async def _aio_end(_: Any, context: Any) -> None:
+    refusal = _REFUSAL.get()
+    await context.abort(refusal.code, refusal.details, pushback_metadata(refusal.retry_after))
+
+
+_end.experimental_thread_pool = AtOnce(1)  # type: ignore[attr-defined]
+_REFUSING: Handler = grpc.stream_unary_rpc_method_handler(_end)
+_AIO_REFUSING: Handler = grpc.stream_unary_rpc_method_handler(_aio_end)

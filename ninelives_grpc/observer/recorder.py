@@ -386,6 +386,8 @@ class Recorder:
             )
         elif outcome.code is not Code.CANCELLED:
             self._count_event(RequestFailed)
+            if emitter.sink is None:
+                return
             emitter.tell(
                 RequestFailed,
                 stack=emitter.stack,
