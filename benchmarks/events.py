@@ -36,6 +36,7 @@ from ninelives_grpc.sinks import (
     StreamingSink,
 )
 
+_FOLD_AT = 1024
 Many = Callable[[int], object]
 """Does something so many times."""
 
@@ -62,24 +63,24 @@ def telling(sink: Sink | None) -> Many:
     count = emitter.counter_of("circuit_breaker")
 
     def tell(events: int) -> None:
-        for number in range(events):
-            count(CircuitRefused)
-            if emitter.sink is not None:
-                emitter.tell(
-                    CircuitRefused,
-                    stack="shop",
-                    policy="circuit_breaker",
-                    method="shop.v1.Shop/Buy",
-                    at=1.0,
-                    attempt=1,
-                    reason="open",
-                    key="",
-                    retry_after=0.5,
-                    cause="UNAVAILABLE: down",
-                )
-            if not number % 1024:
-                # As the recorder does, when so many calls have ended.
-                emitter.fold()
+        for begin in range(0, events, _FOLD_AT):
+            for _ in range(min(_FOLD_AT, events - begin)):
+                count(CircuitRefused)
+                if emitter.sink is not None:
+                    emitter.tell(
+                        CircuitRefused,
+                        "shop",
+                        "circuit_breaker",
+                        "shop.v1.Shop/Buy",
+                        1.0,
+                        1,
+                        "open",
+                        "",
+                        0.5,
+                        "UNAVAILABLE: down",
+                    )
+            # As the recorder does, when so many calls have ended.
+            emitter.fold()
 
     return tell
 
@@ -197,10 +198,10 @@ def nanoseconds(many: Many, events: int, threads: int) -> float:
 def throughput(events: int) -> float:
     """Return how many events a second an observer takes in and counts, one thread at work."""
     observer = Observer(Registry())
-    fields = refusal().fields()
+    values = refusal().values()
     start = time.perf_counter()
     for _ in range(events):
-        observer.take(CircuitRefused, fields)
+        observer.take(CircuitRefused, values)
     observer.metrics()
     return events / (time.perf_counter() - start)
 

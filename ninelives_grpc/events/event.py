@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     from ninelives_grpc.parameters import Value
@@ -35,8 +35,15 @@ KINDS: dict[str, type[Event]] = {}
 """All kinds of events by name."""
 
 
-Pending = tuple["type[Event]", dict[str, Any]]
-"""An event that is built when somebody looks: its kind, and what it is made of.
+About = tuple[str, str, str, float, int, str]
+"""The first values of every event: stack, policy, method, time, attempt and reason."""
+Values = tuple[Any, ...]
+"""The values of an event in the order of its fields.
+
+A tuple is made in a quarter of the time that a dict takes.
+"""
+Pending = tuple["type[Event]", Values]
+"""An event that is built when somebody looks: its kind, and its values.
 
 That is a tenth of its cost on the path of a call.
 """
@@ -82,13 +89,33 @@ class Event:
         """Say in a sentence what led to it, with the numbers."""
         return self.reason
 
+    @classmethod
+    def from_values(cls, values: Values) -> Self:
+        """Build one of its values, in the order of the fields."""
+        return cls(**dict(zip(names_of(cls), values, strict=True)))
+
+    def values(self) -> Values:
+        """Return its values, in the order of the fields."""
+        return tuple(getattr(self, name) for name in names_of(type(self)))
+
     def fields(self) -> dict[str, Any]:
         """Return what it is made of."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return dict(zip(names_of(type(self)), self.values(), strict=True))
 
     def details(self) -> dict[str, Value]:
         """Return what this kind of event adds to the fields that all have."""
         return {name: value for name, value in self.fields().items() if name not in _COMMON}
+
+
+def names_of(kind: type[Event]) -> tuple[str, ...]:
+    """Return the names of an event's fields, in their order."""
+    names = _NAMES.get(kind)
+    if names is None:
+        names = _NAMES[kind] = tuple(field.name for field in dataclasses.fields(kind))
+    return names
+
+
+_NAMES: dict[type[Event], tuple[str, ...]] = {}
 
 
 _COMMON = {field.name for field in dataclasses.fields(Event)}

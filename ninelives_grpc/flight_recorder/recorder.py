@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from ninelives_grpc.errors import ConfigError
 from ninelives_grpc.flight_recorder.hooks import Hooks
@@ -24,7 +24,7 @@ from ninelives_grpc.sinks.sink import LazySink
 
 if TYPE_CHECKING:
     from ninelives_grpc.events import Event
-    from ninelives_grpc.events.event import Pending
+    from ninelives_grpc.events.event import Pending, Values
     from ninelives_grpc.registry import Registry
 
 _LOGGER = logging.getLogger("ninelives_grpc")
@@ -121,10 +121,10 @@ class FlightRecorder(LazySink):
         self._thread.start()
         return self
 
-    def take(self, kind: type[Event], fields: dict[str, Any]) -> None:
+    def take(self, kind: type[Event], values: Values) -> None:
         """Take an event; a thread builds it, and writes it half a second later at most."""
         queue = self._queue
-        queue.append((kind, fields))
+        queue.append((kind, values))
         if len(queue) > self._header.slots:
             # Only the last ones fit. Another thread may have taken it meanwhile.
             try:
@@ -218,10 +218,10 @@ class FlightRecorder(LazySink):
     def _write(self, memory: mmap.mmap) -> None:
         header, now = self._header, time.time()
         taken = [self._queue.popleft() for _ in range(len(self._queue))]
-        for kind, fields in taken:
+        for kind, values in taken:
             self._numbers[1] += 1
             number = self._numbers[1]
-            data = event_data(kind(**fields), header.slot_size)
+            data = event_data(kind.from_values(values), header.slot_size)
             _put(memory, header.slot_at(number), packed(number, now, data))
         self._numbers[0] += 1
         number = self._numbers[0]

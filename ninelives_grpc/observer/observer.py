@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ninelives_grpc.events import Event
-    from ninelives_grpc.events.event import Pending
+    from ninelives_grpc.events.event import Pending, Values
     from ninelives_grpc.observer.traffic import Traffic
     from ninelives_grpc.policies.policy import Live
     from ninelives_grpc.registry import Registry
@@ -87,12 +87,12 @@ class Observer(LazySink):
         """Listen no more; what is known can still be asked for."""
         self.registry.detach(self)
 
-    def take(self, kind: type[Event], fields: dict[str, Any]) -> None:
+    def take(self, kind: type[Event], values: Values) -> None:
         """Note an event; on the path of calls."""
         events = self._events
-        events.append((kind, fields))
+        events.append((kind, values))
         if kind in _CHANGES:
-            self._changed(kind(**fields))
+            self._changed(kind.from_values(values))
         if len(events) >= _FOLD_AT:
             self._fold()
 
@@ -212,15 +212,9 @@ class Observer(LazySink):
             self.dropped += lost
             counts: dict[tuple[type[Event], str, str, str, float], int] = {}
             for _ in range(len(events)):
-                kind, of = events.popleft()
-                # By what it would be built of: building it takes longer.
-                key = (
-                    kind,
-                    of["stack"],
-                    of.get("policy", ""),
-                    of.get("reason", ""),
-                    of["at"] // SLOT,
-                )
+                # By its first values: building it takes longer.
+                kind, (stack, policy, _, at, _, reason, *_) = events.popleft()
+                key = kind, stack, policy, reason, at // SLOT
                 counts[key] = counts.get(key, 0) + 1
             for (kind, stack, policy, reason, number), count in counts.items():
                 slot = self._windows.get(f"{stack}/{policy}").slot(number * SLOT)

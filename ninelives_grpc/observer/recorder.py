@@ -378,11 +378,8 @@ class Recorder:
         if outcome.kind is Kind.SUCCESS:
             emitter.tell(
                 RequestSucceeded,
-                stack=emitter.stack,
-                method=call.method.name,
-                at=now,
-                attempt=call.attempts,
-                duration=duration,
+                *(emitter.stack, "", call.method.name, now, call.attempts, ""),
+                duration,
             )
         elif outcome.code is not Code.CANCELLED:
             self._count_event(RequestFailed)
@@ -390,12 +387,9 @@ class Recorder:
                 return
             emitter.tell(
                 RequestFailed,
-                stack=emitter.stack,
-                method=call.method.name,
-                at=now,
-                attempt=call.attempts,
-                duration=duration,
-                code=outcome.code.name,
+                *(emitter.stack, "", call.method.name, now, call.attempts, ""),
+                duration,
+                outcome.code.name,
             )
 
 

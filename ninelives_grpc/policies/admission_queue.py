@@ -367,16 +367,16 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
             _notify(told)
 
     def _report(self, call: Call, now: float) -> None:
-        self._emitter.tell(AdmissionAcquired, **self._about(call, now), in_flight=self.in_flight)
+        self._emitter.tell(AdmissionAcquired, *self._about(call, now), self.in_flight)
 
     def _tell_queued(self, call: Call, now: float) -> None:
         self._count(AdmissionQueued)
         if self._emitter.sink is not None:
             self._emitter.tell(
                 AdmissionQueued,
-                **self._about(call, now),
-                in_flight=self.in_flight,
-                queued=self._law.lines.size,
+                *self._about(call, now),
+                self.in_flight,
+                self._law.lines.size,
             )
 
     def _refuse(
@@ -393,13 +393,12 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         if self._emitter.sink is not None:
             self._emitter.tell(
                 AdmissionRefused,
-                **self._about(call, now),
-                reason=reason,
-                in_flight=law.in_flight,
-                limit=limit,
-                queued=queued,
-                service_time=mean,
-                waited=waited,
+                *self._about(call, now, reason),
+                law.in_flight,
+                limit,
+                queued,
+                mean,
+                waited,
             )
         details = f"admission queue {self.path}: {_WHY[reason]}, {queued} wait for {limit} places"
         retry_after = None

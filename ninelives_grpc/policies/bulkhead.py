@@ -247,9 +247,7 @@ class BulkheadGate(Gate[Bulkhead]):
             loser.notify()
         self._count(BulkheadQueued)
         if self._emitter.sink is not None:
-            self._emitter.tell(
-                BulkheadQueued, **self._about(call, now), in_flight=in_flight, queued=queued
-            )
+            self._emitter.tell(BulkheadQueued, *self._about(call, now), in_flight, queued)
         return place
 
     def _line_up(self, policy: Bulkhead, place: Place) -> Place | None:
@@ -290,7 +288,7 @@ class BulkheadGate(Gate[Bulkhead]):
         self._queue[:] = [place for place in self._queue if place is not wait]
 
     def _report(self, call: Call, now: float, in_flight: int) -> None:
-        self._emitter.tell(BulkheadAcquired, **self._about(call, now), in_flight=in_flight)
+        self._emitter.tell(BulkheadAcquired, *self._about(call, now), in_flight)
 
     def _refuse(self, call: Call, now: float, waited: float) -> Refusal:
         limit, queued = self.policy.max_concurrent, len(self._queue)
@@ -299,12 +297,11 @@ class BulkheadGate(Gate[Bulkhead]):
             reason = "waited" if waited else "queue_full" if self.policy.max_queue else "full"
             self._emitter.tell(
                 BulkheadRefused,
-                **self._about(call, now),
-                reason=reason,
-                in_flight=self.in_flight,
-                limit=limit,
-                queued=queued,
-                waited=waited,
+                *self._about(call, now, reason),
+                self.in_flight,
+                limit,
+                queued,
+                waited,
             )
         details = f"bulkhead {self.path} is full: {limit} calls run at once"
         if waited:

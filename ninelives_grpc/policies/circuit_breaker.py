@@ -370,11 +370,10 @@ class CircuitBreakerGate(Gate[CircuitBreaker]):
         if self._emitter.sink is not None:
             self._emitter.tell(
                 events.CircuitRefused,
-                **self._about(call, now),
-                reason="forced_open" if forced else str(circuit.state),
-                key=circuit.key,
-                retry_after=retry_after or 0.0,
-                cause="" if forced else str(circuit.cause or ""),
+                *self._about(call, now, "forced_open" if forced else str(circuit.state)),
+                circuit.key,
+                retry_after or 0.0,
+                "" if forced else str(circuit.cause or ""),
             )
         name = f"{self.path} for {circuit.key}" if circuit.key else self.path
         details = f"circuit {name} is {'forced open' if forced else circuit.state}"

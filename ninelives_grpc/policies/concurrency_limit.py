@@ -332,10 +332,9 @@ class ConcurrencyLimitGate(Gate[ConcurrencyLimit]):
         if self._emitter.sink is not None:
             self._emitter.tell(
                 ConcurrencyLimitRefused,
-                **self._about(call, now),
-                reason="limit",
-                in_flight=self.in_flight,
-                limit=limit,
+                *self._about(call, now, "limit"),
+                self.in_flight,
+                limit,
             )
         details = f"concurrency limit {self.path} is reached: {limit} calls run at once now"
         # Places become free at limit / latency a second, and all who were refused want one.

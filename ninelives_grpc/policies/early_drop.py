@@ -142,10 +142,10 @@ class EarlyDropGate(Shedding[EarlyDrop]):
         if self._emitter.sink is not None:
             self._emitter.tell(
                 EarlyDropRefused,
-                **self._about(call, now),
-                of=of,
-                fill=fill,
-                dropped=dropped,
+                *self._about(call, now),
+                of,
+                fill,
+                dropped,
             )
         details = f"early drop {self.path} refuses {dropped:.0%} of the calls: {of} fills up"
         # No time to come back at: whoever comes back at once fills it up again.

@@ -244,9 +244,7 @@ class FaultGate(Gate[Fault]):
             self.injected += 1
         self._count(FaultInjected)
         if self._emitter.sink is not None:
-            self._emitter.tell(
-                FaultInjected, **self._about(call, now), delay=delay, code=code or ""
-            )
+            self._emitter.tell(FaultInjected, *self._about(call, now), delay, code or "")
 
     def _failure(self, code: FaultCode, waited: float) -> Injected:
         return Injected(self._error(code), waited)

@@ -204,7 +204,7 @@ class HedgeFlow(Gate[Hedge]):
             self.refused += 1
         self._count(HedgeRefused)
         if self._emitter.sink is not None:
-            self._emitter.tell(HedgeRefused, **self._about(call, now), reason=reason)
+            self._emitter.tell(HedgeRefused, *self._about(call, now, reason))
 
     def start(self, hedging: Hedging, call: Call, number: int, code: str, now: float) -> None:
         """Say that a hedge starts."""
@@ -214,9 +214,7 @@ class HedgeFlow(Gate[Hedge]):
         self._count(HedgeStarted)
         if self._emitter.sink is not None:
             after = now - hedging.began
-            self._emitter.tell(
-                HedgeStarted, **self._about(call, now), hedge=number, after=after, code=code
-            )
+            self._emitter.tell(HedgeStarted, *self._about(call, now), number, after, code)
 
     def win(self, call: Call, number: int, now: float) -> None:
         """Say that a hedge answered first."""
@@ -224,7 +222,7 @@ class HedgeFlow(Gate[Hedge]):
             self.won += 1
         self._count(HedgeWon)
         if self._emitter.sink is not None:
-            self._emitter.tell(HedgeWon, **self._about(call, now), hedge=number)
+            self._emitter.tell(HedgeWon, *self._about(call, now), number)
 
     def state(self, now: float) -> dict[str, Value]:
         """Return the delay, where it is learned that of the last call, and what came of it."""

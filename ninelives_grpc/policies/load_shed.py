@@ -317,11 +317,10 @@ class LoadShedGate(Shedding[LoadShed]):
         if self._emitter.sink is not None:
             self._emitter.tell(
                 LoadShedRefused,
-                **self._about(call, now),
-                reason=str(self._governor.condition),
-                source=self.source,
-                pressure=self.pressure,
-                share=share,
+                *self._about(call, now, str(self._governor.condition)),
+                self.source,
+                self.pressure,
+                share,
             )
         policy = self.policy
         details = f"load shed {self.path} serves {share:.0%} of the calls: "

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ninelives_grpc.call import Call
     from ninelives_grpc.events import Emitter
+    from ninelives_grpc.events.event import About
     from ninelives_grpc.parameters import Spec, Value
 
 _LOGGER = logging.getLogger("ninelives_grpc")
@@ -249,15 +250,9 @@ class Live(Generic[P]):
             except Exception:  # the change has been made, and others are still to hear of it
                 _LOGGER.exception("a subscriber of %s failed", change.path)
 
-    def _about(self, call: Call, now: float) -> dict[str, Any]:
+    def _about(self, call: Call, now: float, reason: str = "") -> About:
         """Return what all events have that concern a call."""
-        return {
-            "stack": self.stack,
-            "policy": self.name,
-            "method": call.method.name,
-            "at": now,
-            "attempt": call.attempts,
-        }
+        return self.stack, self.name, call.method.name, now, call.attempts, reason
 
     def subscribe(self, name: str, callback: Callable[[Any], None]) -> Callable[[], None]:
         """Call `callback(new_value)` after each change of a parameter; returns how to end it."""

@@ -259,17 +259,16 @@ class RateLimitGate(Gate[RateLimit]):
         self._count(kind)
         if self._emitter.sink is None:
             return
-        about = self._about(call, now) | {"key": key}
         if verdict is PERMIT:
-            self._emitter.tell(RateLimitExceeded, **about, retry_after=delay)
+            self._emitter.tell(RateLimitExceeded, *self._about(call, now), key, delay)
         elif verdict is not None:
-            self._emitter.tell(RateLimitDelayed, **about, delay=delay)
+            self._emitter.tell(RateLimitDelayed, *self._about(call, now), key, delay)
         else:
             self._emitter.tell(
                 RateLimitRefused,
-                **about,
-                reason="too_heavy" if heavy else "rate",
-                retry_after=delay,
-                rate=policy.rate,
-                burst=policy.burst,
+                *self._about(call, now, "too_heavy" if heavy else "rate"),
+                key,
+                delay,
+                policy.rate,
+                policy.burst,
             )

@@ -51,7 +51,7 @@ class RespondFlow(Live[Respond]):
             self.responded += 1
         self._count(Responded)
         if self._emitter.sink is not None:
-            self._emitter.tell(Responded, **self._about(call, now))
+            self._emitter.tell(Responded, *self._about(call, now))
         return answer
 
     def state(self, now: float) -> dict[str, int | float | str | bool | None]:

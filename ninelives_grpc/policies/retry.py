@@ -157,8 +157,9 @@ class RetryFlow(Live[Retry]):
         attempts.failure = outcome
         self._count(RetryAttempt)
         if self._emitter.sink is not None:
-            about = self._about(call, now) | {"attempt": attempts.made + 1}
-            self._emitter.tell(RetryAttempt, **about, delay=decision, code=outcome.code.name)
+            stack, policy, method, at, _, reason = self._about(call, now)
+            about = (stack, policy, method, at, attempts.made + 1, reason)
+            self._emitter.tell(RetryAttempt, *about, decision, outcome.code.name)
         return decision
 
     def _tell_end(
@@ -168,10 +169,9 @@ class RetryFlow(Live[Retry]):
         if self._emitter.sink is not None:
             self._emitter.tell(
                 RetryExhausted,
-                **self._about(call, now),
-                reason=str(stop),
-                attempts=attempts,
-                code=outcome.code.name,
+                *self._about(call, now, str(stop)),
+                attempts,
+                outcome.code.name,
             )
 
     def _decide(  # noqa: PLR0911 - one return a reason

@@ -240,10 +240,9 @@ class ThrottleGate(Gate[Throttle]):
         if self._emitter.sink is not None:
             self._emitter.tell(
                 ThrottleRefused,
-                **self._about(call, now),
-                reason=str(self.policy.algorithm),
-                key=flow.key,
-                fraction=fraction,
+                *self._about(call, now, str(self.policy.algorithm)),
+                flow.key,
+                fraction,
             )
         whose = f" for {flow.key!r}" if flow.key else ""
         details = f"throttle {self.path} sends {fraction:.2g} of the calls{whose}: the backend "

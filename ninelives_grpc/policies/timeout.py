@@ -118,10 +118,9 @@ class TimeoutFlow(Live[Timeout]):
         if self._emitter.sink is not None:
             self._emitter.tell(
                 TimeoutRefused,
-                **self._about(call, now),
-                reason="hopeless",
-                remaining=remaining,
-                needed=needed,
+                *self._about(call, now, "hopeless"),
+                remaining,
+                needed,
             )
         details = f"{remaining:.3g} s left, and {call.method.name} takes {needed:.3g} s"
         return Refusal(self.name, details)
@@ -156,7 +155,7 @@ class TimeoutFlow(Live[Timeout]):
             self.occurred += 1
         self._count(TimeoutOccurred)
         if self._emitter.sink is not None:
-            self._emitter.tell(TimeoutOccurred, **self._about(call, now), limit=limit, idle=idle)
+            self._emitter.tell(TimeoutOccurred, *self._about(call, now), limit, idle)
 
     def state(self, now: float) -> dict[str, int | float | str | bool | None]:
         """Return how often a limit ran out, and how many calls were refused."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ninelives_grpc.forking import afresh_in_children
 from ninelives_grpc.sinks.sink import LazySink
 
 if TYPE_CHECKING:
     from ninelives_grpc.events import Event
-    from ninelives_grpc.events.event import Pending
+    from ninelives_grpc.events.event import Pending, Values
 
 
 class MemorySink(LazySink):
@@ -42,7 +42,7 @@ class MemorySink(LazySink):
         """Make a new lock: a thread that a forked child does not have may hold the old one."""
         self._lock = threading.Lock()
 
-    def take(self, kind: type[Event], fields: dict[str, Any]) -> None:
+    def take(self, kind: type[Event], values: Values) -> None:
         """Keep one event, which is built when somebody asks for it."""
         name = kind.__name__
         with self._lock:
@@ -50,14 +50,14 @@ class MemorySink(LazySink):
             kept = self._events.get(name)
             if kept is None:
                 kept = self._events[name] = deque(maxlen=self._size)
-            kept.append((self._number, (kind, fields)))
+            kept.append((self._number, (kind, values)))
 
     def numbered(self, after: int = 0) -> list[tuple[int, Event]]:
         """Return what is kept of the events after a number, oldest first, with their numbers."""
         with self._lock:
             found = [entry for kept in self._events.values() for entry in kept if entry[0] > after]
         found.sort(key=lambda entry: entry[0])
-        return [(number, kind(**fields)) for number, (kind, fields) in found]
+        return [(number, kind.from_values(values)) for number, (kind, values) in found]
 
     @property
     def events(self) -> list[Event]:

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ninelives_grpc.clock import MONOTONIC
 from ninelives_grpc.forking import afresh_in_children
@@ -15,6 +15,7 @@ from ninelives_grpc.sinks.sink import LazySink
 if TYPE_CHECKING:
     from ninelives_grpc.clock import Clock
     from ninelives_grpc.events import Event
+    from ninelives_grpc.events.event import Values
     from ninelives_grpc.sinks.sink import Sink
 
 _LOGGER = logging.getLogger("ninelives_grpc")
@@ -77,14 +78,14 @@ class NonBlockingSink(LazySink):
         self._size = size
         self._now = clock.now
         self._high_water = 0
-        self._queue: deque[tuple[float, type[Event], dict[str, Any]]] = deque()
-        self._batch: deque[tuple[float, type[Event], dict[str, Any]]] = deque()
+        self._queue: deque[tuple[float, type[Event], Values]] = deque()
+        self._batch: deque[tuple[float, type[Event], Values]] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closing = False
         afresh_in_children(self)
 
-    def take(self, kind: type[Event], fields: dict[str, Any]) -> None:
+    def take(self, kind: type[Event], values: Values) -> None:
         """Put the event into the queue, or count it as dropped."""
         with self._changed:
             queued = len(self._queue) + len(self._batch)
@@ -92,7 +93,7 @@ class NonBlockingSink(LazySink):
             if queued - in_hand >= self._size or self._closing:
                 self.dropped += 1
                 return
-            self._queue.append((self._now(), kind, fields))
+            self._queue.append((self._now(), kind, values))
             self._high_water = max(self._high_water, queued + 1)
             if not queued:
                 self._changed.notify()
@@ -151,9 +152,9 @@ class NonBlockingSink(LazySink):
     def _deliver(self) -> None:
         while self._next_batch():
             while self._batch:
-                _, kind, fields = self._batch[0]
+                _, kind, values = self._batch[0]
                 try:
-                    self._sink.take(kind, fields)
+                    self._sink.take(kind, values)
                 except Exception:
                     failed = 1
                     _LOGGER.exception("a sink failed on %s", kind.__name__)

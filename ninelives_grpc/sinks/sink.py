@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ninelives_grpc.errors import NinelivesError
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ninelives_grpc.events import Event
+    from ninelives_grpc.events.event import Values
     from ninelives_grpc.sinks.protected import ProtectedSink
     from ninelives_grpc.stacks.algebra import Expression
 
@@ -59,9 +60,9 @@ class Sink:
         """Take one event."""
         raise NotImplementedError
 
-    def take(self, kind: type[Event], fields: dict[str, Any]) -> None:
-        """Take one event that has not been built yet: its kind, and what it is made of."""
-        self.emit(kind(**fields))
+    def take(self, kind: type[Event], values: Values) -> None:
+        """Take one event that has not been built yet: its kind, and its values."""
+        self.emit(kind.from_values(values))
 
     def close(self) -> None:
         """Deliver what is pending and let go of threads and files."""
@@ -93,9 +94,9 @@ class LazySink(Sink):
 
     def emit(self, event: Event) -> None:
         """Take one event."""
-        self.take(type(event), event.fields())
+        self.take(type(event), event.values())
 
-    def take(self, kind: type[Event], fields: dict[str, Any]) -> None:
+    def take(self, kind: type[Event], values: Values) -> None:
         """Take one event."""
         raise NotImplementedError
 
@@ -103,7 +104,7 @@ class LazySink(Sink):
 class NullSink(LazySink):
     """Takes nothing."""
 
-    def take(self, kind: type[Event], fields: dict[str, Any]) -> None:
+    def take(self, kind: type[Event], values: Values) -> None:
         """Forget the event."""
 
 
@@ -119,7 +120,7 @@ class MulticastSink(LazySink):
         )
         self.routine = any(sink.routine for sink in self.sinks)
 
-    def take(self, kind: type[Event], fields: dict[str, Any]) -> None:
+    def take(self, kind: type[Event], values: Values) -> None:
         """Feed each.
 
         Raises:
@@ -130,7 +131,7 @@ class MulticastSink(LazySink):
             if kind.routine and not sink.routine:
                 continue
             try:
-                sink.take(kind, fields)
+                sink.take(kind, values)
             except Exception as error:  # noqa: BLE001 - raised below, together
                 failures.append((sink, error))
         if failures:

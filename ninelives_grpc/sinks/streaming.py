@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ninelives_grpc.forking import afresh_in_children
 from ninelives_grpc.sinks.sink import LazySink, SinkError
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ninelives_grpc.events import Event
-    from ninelives_grpc.events.event import Pending
+    from ninelives_grpc.events.event import Pending, Values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +70,15 @@ class Subscription:
         """Make a new lock: a thread that a forked child does not have may hold the old one."""
         self._lock = threading.Lock()
 
-    def put(self, kind: type[Event], fields: dict[str, Any]) -> None:
+    def put(self, kind: type[Event], values: Values) -> None:
         """Take in one event, and tell the subscriber when it is the first that waits."""
-        if self._wants is not None and not self._wants(kind(**fields)):
+        if self._wants is not None and not self._wants(kind.from_values(values)):
             return
         with self._lock:
             if len(self._events) >= self._size:
                 self._events.popleft()
                 self.dropped += 1
-            self._events.append((kind, fields))
+            self._events.append((kind, values))
             first = len(self._events) == 1
         if first:
             self._notify()
@@ -89,7 +89,7 @@ class Subscription:
             taken = list(self._events)
             self._events.clear()
             self.delivered += len(taken)
-        return [kind(**fields) for kind, fields in taken]
+        return [kind.from_values(values) for kind, values in taken]
 
     def figures(self) -> SubscriptionFigures:
         """Return what became of its events so far; they add up to all that it wanted."""
@@ -175,7 +175,7 @@ class StreamingSink(LazySink):
                 other for other in self._subscriptions if other is not subscription
             )
 
-    def take(self, kind: type[Event], fields: dict[str, Any]) -> None:
+    def take(self, kind: type[Event], values: Values) -> None:
         """Hand the event to all subscribers.
 
         Raises:
@@ -186,7 +186,7 @@ class StreamingSink(LazySink):
             if kind.routine and not subscription.routine:
                 continue
             try:
-                subscription.put(kind, fields)
+                subscription.put(kind, values)
             except Exception as error:  # noqa: BLE001 - raised below, together
                 failures.append((subscription, error))
         if failures:

@@ -10,6 +10,7 @@ from ninelives_grpc.policies.policy import Role
 from ninelives_grpc.stacks.step import Step
 
 if TYPE_CHECKING:
+    from ninelives_grpc.events.event import About
     from ninelives_grpc.outcome import Outcome
     from ninelives_grpc.policies.budget import BudgetFlow
     from ninelives_grpc.policies.policy import Address
@@ -73,14 +74,9 @@ class ChoiceLeaf(Leaf):
             return True
         return execution.call.pay(budget, now)
 
-    def _about(self, execution: Execution, now: float) -> dict[str, Any]:
-        return {
-            "stack": self._address.stack,
-            "policy": self._address.policy,
-            "method": execution.call.method.name,
-            "at": now,
-            "attempt": execution.call.attempts,
-        }
+    def _about(self, execution: Execution, now: float, reason: str = "") -> About:
+        address, call = self._address, execution.call
+        return address.stack, address.policy, call.method.name, now, call.attempts, reason
 
     def _tell(self, plan: Plan, outcome: Outcome) -> None:
         """Tell the budget how an attempt ended."""
@@ -151,11 +147,8 @@ class FallbackLeaf(ChoiceLeaf):
         self._count(FallbackSkipped if reason else FallbackUsed)
         if emitter.sink is None:
             return
-        about, code = self._about(execution, now), outcome.code.name
-        if reason:
-            emitter.tell(FallbackSkipped, **about, reason=reason, code=code)
-        else:
-            emitter.tell(FallbackUsed, **about, code=code)
+        kind = FallbackSkipped if reason else FallbackUsed
+        emitter.tell(kind, *self._about(execution, now, reason), outcome.code.name)
 
 
 class RaceLeaf(ChoiceLeaf):
@@ -172,9 +165,7 @@ class RaceLeaf(ChoiceLeaf):
         execution.next_branch = None
         self._count(RaceStarted)
         if self._address.emitter.sink is not None:
-            self._address.emitter.tell(
-                RaceStarted, **self._about(execution, now), sides=len(branches)
-            )
+            self._address.emitter.tell(RaceStarted, *self._about(execution, now), len(branches))
         return Step.RACE
 
     def finished(self, execution: Execution, branch: Execution, now: float) -> Step:
@@ -185,7 +176,7 @@ class RaceLeaf(ChoiceLeaf):
         if not outcome.failed:
             self._count(RaceWon)
             if self._address.emitter.sink is not None:
-                self._address.emitter.tell(RaceWon, **self._about(execution, now), side=side)
+                self._address.emitter.tell(RaceWon, *self._about(execution, now), side)
             execution.winner = branch
             return execution.settle(outcome, now)
         # One that has succeeded in the meantime is yet to be reported, and will win.

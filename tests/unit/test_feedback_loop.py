@@ -530,7 +530,7 @@ def test_nothing_is_set_any_more_once_a_loop_has_been_removed():
 
 def test_a_sink_may_remove_the_loop_from_inside_a_look():
     class Removes(MemorySink):
-        def take(self, kind, fields):
+        def take(self, kind, values):
             if kind.__name__ == "LawAdjusted":
                 world.registry.remove_loop(world.loop)
 
