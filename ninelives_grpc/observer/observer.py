@@ -210,13 +210,7 @@ class Observer(LazySink):
             for _ in range(lost):
                 events.popleft()
             self.dropped += lost
-            counts: dict[tuple[type[Event], str, str, str, float], int] = {}
-            for _ in range(len(events)):
-                # By its first values: building it takes longer.
-                kind, (stack, policy, _, at, _, reason, *_) = events.popleft()
-                key = kind, stack, policy, reason, at // SLOT
-                counts[key] = counts.get(key, 0) + 1
-            for (kind, stack, policy, reason, number), count in counts.items():
+            for (kind, stack, policy, reason, number), count in _alike(events).items():
                 slot = self._windows.get(f"{stack}/{policy}").slot(number * SLOT)
                 slot.counts[kind.__name__, reason if kind.refuses else ""] += count
 
@@ -318,3 +312,35 @@ def _only(stacks: list[StackMetrics], name: str, wanted: str) -> list[StackMetri
         )
         for stack in stacks
     ]
+
+
+def _alike(events: deque[Pending]) -> dict[tuple[type[Event], str, str, str, float], int]:
+    """Take all events, and count those of a kind, stack, policy, reason and slot of time.
+
+    It goes by their first values, as building them takes longer, and makes no key for one that is
+    like the one before: in a flood most are.
+    """
+    counts: dict[tuple[type[Event], str, str, str, float], int] = {}
+    last: type[Event] | None = None
+    stack = policy = reason = ""
+    number, count = 0.0, 0
+    for _ in range(len(events)):
+        kind, values = events.popleft()
+        if (
+            kind is last
+            and values[1] == policy
+            and values[5] == reason
+            and values[3] // SLOT == number
+            and values[0] == stack
+        ):
+            count += 1
+            continue
+        if last is not None:
+            key = last, stack, policy, reason, number
+            counts[key] = counts.get(key, 0) + count
+        last, count = kind, 1
+        stack, policy, reason, number = values[0], values[1], values[5], values[3] // SLOT
+    if last is not None:
+        key = last, stack, policy, reason, number
+        counts[key] = counts.get(key, 0) + count
+    return counts
