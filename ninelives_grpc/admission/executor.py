@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ninelives_grpc.admission.at_once import AT_ONCE
 from ninelives_grpc.admission.job import Job
 from ninelives_grpc.admission.lines import Place
 from ninelives_grpc.admission.ticket import arrival_of
@@ -112,7 +113,7 @@ class AdmissionExecutor(ThreadPoolExecutor):
             work = job.refuse(verdict)
             # Here where that is possible, as it is only a status to send: another thread would have
             # to be woken up first, and wait for Python's lock among those that are at work.
-            return self._refuse(work) if work == job.run else _done(work)
+            return self._refuse(work) if work == job.run else AT_ONCE.submit(work)
         assert isinstance(verdict, Place)
         return self._wait(job, verdict)
 
@@ -263,22 +264,6 @@ class _Turns(threading.local):
 
 
 _turns = _Turns()
-
-
-def _done(work: Callable[[], None]) -> Future[Any]:
-    """Do some work, and return a future that is done."""
-    try:
-        work()
-    except BaseException as error:  # noqa: BLE001 - for whoever looks into the future
-        future: Future[Any] = Future()
-        future.set_exception(error)
-        return future
-    return _DONE
-
-
-_DONE: Future[Any] = Future()
-"""Of all that is done at once, and has no result."""
-_DONE.set_result(None)
 
 
 def _do(future: Future[Any], work: Callable[[], Any]) -> None:

@@ -70,7 +70,7 @@ class Job:
         interceptor has wrapped the handler, or when gRPC's work is not what it was.
         """
         self.refusal = refusal
-        if self.entrance.behaviour is None or not can_refuse(self._args, self.entrance.behaviour):
+        if not can_refuse(self._args, self.entrance.behaviour):
             return self.run
         return partial(self._end, refusal)
 

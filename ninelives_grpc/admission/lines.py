@@ -130,9 +130,8 @@ class Lines:
 
     def ahead_of(self, line: Line) -> int:
         """Return how many are served before whoever lines up now and is served in order."""
-        ahead, own, waits = 0, self._classes[line.rank], len(line.places)
-        for each in self._classes[: line.rank]:
-            ahead += each.size
+        ahead = sum(each.size for each in self._classes[: line.rank])
+        own, waits = self._classes[line.rank], len(line)
         others = len(own.lines) - (1 if waits else 0)
         return ahead + waits + min(own.size - waits, (waits + 1) * others)
 

@@ -81,8 +81,7 @@ class Nq:
             deadline: When it must be over.
             told: Where to add whoever is to be notified.
         """
-        if self.lines.size:
-            told += self.advance(now)
+        told += self.advance(now)
         if self.in_flight < self.limit and not self.lines.size:
             if self._comes_late(now, deadline):
                 # This is no reason to go on so: it would keep itself going.
@@ -107,7 +106,7 @@ class Nq:
         self.in_flight -= 1
         if seconds is not None:
             self.service.add(seconds, self._settings().weight)
-        return self.advance(now) if self.lines.size else []
+        return self.advance(now)
 
     def leave(self, place: Place, now: float) -> list[Place]:
         """Have somebody wait no more, or pass on what they were granted."""
@@ -120,7 +119,10 @@ class Nq:
 
     def advance(self, now: float) -> list[Place]:
         """Throw out who is late, and give free places to those who are next."""
-        lines, told = self.lines, []
+        lines = self.lines
+        told: list[Place] = []
+        if not lines.size:
+            return told
         for place in lines.late(now):
             place.ready, place.reason = True, self._refused("late", now)
             told.append(place)

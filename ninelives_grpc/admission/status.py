@@ -37,7 +37,7 @@ def can_refuse(work: Sequence[Any], behaviour: object) -> bool:
 
     Args:
         work: What gRPC has handed to the executor to be run in the context of the call.
-        behaviour: Our handler.
+        behaviour: Our handler, or None if it has to tell a refusal itself.
     """
     return _KNOWN and len(work) == _WORK and work[3] is behaviour
 

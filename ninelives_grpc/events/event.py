@@ -107,15 +107,15 @@ class Event:
         return {name: value for name, value in self.fields().items() if name not in _COMMON}
 
 
+_NAMES: dict[type[Event], tuple[str, ...]] = {}
+
+
 def names_of(kind: type[Event]) -> tuple[str, ...]:
     """Return the names of an event's fields, in their order."""
     names = _NAMES.get(kind)
     if names is None:
         names = _NAMES[kind] = tuple(field.name for field in dataclasses.fields(kind))
     return names
-
-
-_NAMES: dict[type[Event], tuple[str, ...]] = {}
 
 
 _COMMON = {field.name for field in dataclasses.fields(Event)}

@@ -7,12 +7,12 @@ takes a stream needs no request, and one with a thread pool of its own needs no 
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
+from ninelives_grpc.admission.at_once import AT_ONCE
 from ninelives_grpc.call import Call, Method
 from ninelives_grpc.errors import pushback_metadata
 from ninelives_grpc.interceptors.serve import refuse
@@ -20,8 +20,6 @@ from ninelives_grpc.outcome import refused
 from ninelives_grpc.policies.gate import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ninelives_grpc.stacks.stack import Stack
 
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -61,19 +59,6 @@ def aio_refusing(refusal: Refusal) -> Handler:
     return _AIO_REFUSING
 
 
-class AtOnce(ThreadPoolExecutor):
-    """Runs what it is given in the thread that gives it: gRPC asks for a `ThreadPoolExecutor`."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run a function, and return its result as a future that is done."""
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 - for whoever looks into the future
-            future.set_exception(error)
-        return future
-
-
 _REFUSAL: ContextVar[Refusal] = ContextVar("ninelives_refusal")
 """Why the call whose handler is looked up is refused; gRPC runs the handler in the same context."""
 
@@ -87,6 +72,6 @@ async def _aio_end(_: Any, context: Any) -> None:
     await context.abort(refusal.code, refusal.details, pushback_metadata(refusal.retry_after))
 
 
-_end.experimental_thread_pool = AtOnce(1)  # type: ignore[attr-defined]
+_end.experimental_thread_pool = AT_ONCE  # type: ignore[attr-defined]
 _REFUSING: Handler = grpc.stream_unary_rpc_method_handler(_end)
 _AIO_REFUSING: Handler = grpc.stream_unary_rpc_method_handler(_aio_end)

@@ -320,27 +320,21 @@ def _alike(events: deque[Pending]) -> dict[tuple[type[Event], str, str, str, flo
     It goes by their first values, as building them takes longer, and makes no key for one that is
     like the one before: in a flood most are.
     """
-    counts: dict[tuple[type[Event], str, str, str, float], int] = {}
+    alike: dict[tuple[type[Event], str, str, str, float], list[Values]] = {}
     last: type[Event] | None = None
     stack = policy = reason = ""
-    number, count = 0.0, 0
+    number, same = 0.0, []
     for _ in range(len(events)):
         kind, values = events.popleft()
-        if (
+        if not (
             kind is last
             and values[1] == policy
             and values[5] == reason
             and values[3] // SLOT == number
             and values[0] == stack
         ):
-            count += 1
-            continue
-        if last is not None:
-            key = last, stack, policy, reason, number
-            counts[key] = counts.get(key, 0) + count
-        last, count = kind, 1
-        stack, policy, reason, number = values[0], values[1], values[5], values[3] // SLOT
-    if last is not None:
-        key = last, stack, policy, reason, number
-        counts[key] = counts.get(key, 0) + count
-    return counts
+            last = kind
+            stack, policy, reason, number = values[0], values[1], values[5], values[3] // SLOT
+            same = alike.setdefault((kind, stack, policy, reason, number), [])
+        same.append(values)
+    return {key: len(found) for key, found in alike.items()}

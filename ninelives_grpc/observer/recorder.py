@@ -375,22 +375,18 @@ class Recorder:
 
     def _publish(self, call: Call, outcome: Outcome, now: float) -> None:
         emitter, duration = self._emitter, now - call.started
-        if outcome.kind is Kind.SUCCESS:
-            emitter.tell(
-                RequestSucceeded,
-                *(emitter.stack, "", call.method.name, now, call.attempts, ""),
-                duration,
-            )
-        elif outcome.code is not Code.CANCELLED:
-            self._count_event(RequestFailed)
-            if emitter.sink is None:
+        failed = outcome.kind is not Kind.SUCCESS
+        if failed:
+            if outcome.code is Code.CANCELLED:
                 return
-            emitter.tell(
-                RequestFailed,
-                *(emitter.stack, "", call.method.name, now, call.attempts, ""),
-                duration,
-                outcome.code.name,
-            )
+            self._count_event(RequestFailed)
+        if emitter.sink is None:
+            return
+        about = emitter.stack, "", call.method.name, now, call.attempts, ""
+        if failed:
+            emitter.tell(RequestFailed, *about, duration, outcome.code.name)
+        else:
+            emitter.tell(RequestSucceeded, *about, duration)
 
 
 def _active_span() -> SpanContext | None:

@@ -228,7 +228,7 @@ class AdmissionQueueGate(Gate[AdmissionQueue]):
         That holds whatever the call's deadline is, which is not known before its request is. An
         executor knows it, and asks before the request is read as well.
         """
-        if call is None or self.workers or not known_on_arrival(self.policy.fair_by):
+        if call is None or not self.keyed or not known_on_arrival(self.policy.fair_by):
             return False
         key, rank = "" if self._key_of is None else self._key_of(call), call.rank[0]
         with self._lock:

@@ -157,8 +157,7 @@ class RetryFlow(Live[Retry]):
         attempts.failure = outcome
         self._count(RetryAttempt)
         if self._emitter.sink is not None:
-            stack, policy, method, at, _, reason = self._about(call, now)
-            about = (stack, policy, method, at, attempts.made + 1, reason)
+            about = self.stack, self.name, call.method.name, now, attempts.made + 1, ""
             self._emitter.tell(RetryAttempt, *about, decision, outcome.code.name)
         return decision
 

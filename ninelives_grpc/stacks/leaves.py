@@ -144,11 +144,10 @@ class FallbackLeaf(ChoiceLeaf):
 
     def _report(self, execution: Execution, outcome: Outcome, reason: str, now: float) -> None:
         emitter = self._address.emitter
-        self._count(FallbackSkipped if reason else FallbackUsed)
-        if emitter.sink is None:
-            return
         kind = FallbackSkipped if reason else FallbackUsed
-        emitter.tell(kind, *self._about(execution, now, reason), outcome.code.name)
+        self._count(kind)
+        if emitter.sink is not None:
+            emitter.tell(kind, *self._about(execution, now, reason), outcome.code.name)
 
 
 class RaceLeaf(ChoiceLeaf):
