@@ -1,6 +1,8 @@
 """Many methods and targets for a while: does memory stay within bounds, and is all accounted for?
 
-python benchmarks/soak.py [--seconds 120] [--methods 200] [--targets 50]
+python benchmarks/soak.py [--seconds 120] [--methods 200] [--targets 50] [--virtual]
+
+With `--virtual`, time passes by half a second for each five hundred calls.
 
 Ends with 1 when it does not, or is not.
 """
@@ -10,20 +12,23 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-import time
 import tracemalloc
 
 from ninelives_grpc import CircuitBreaker, Observer, Registry, Stack
 from ninelives_grpc.call import Call, Method, Side
+from ninelives_grpc.clock import MONOTONIC
 from ninelives_grpc.errors import LocalError
 from ninelives_grpc.events import CircuitRefused
 from ninelives_grpc.outcome import Code, failed, succeeded
 from ninelives_grpc.sinks import StreamingSink
+from ninelives_grpc.testing import VirtualClock
 
 BOUND = 60 * 1024
 """Bytes that a series may take."""
 FAILING = 0.01
 """Share of the calls."""
+STEP = 0.5
+"""Seconds of virtual time that five hundred calls take."""
 
 
 def main() -> int:
@@ -32,12 +37,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--methods", type=int, default=200)
     parser.add_argument("--targets", type=int, default=50)
+    parser.add_argument("--virtual", action="store_true", help="seconds are of virtual time")
     options = parser.parse_args()
     registry, rng = Registry(), random.Random(11)
     observer, stream = Observer(registry), StreamingSink()
     slow = stream.subscribe(lambda: None, name="slow")
     registry.attach(stream)
-    stack = Stack("shop", CircuitBreaker(), registry=registry)
+    virtual = VirtualClock()
+    clock = virtual if options.virtual else MONOTONIC
+    stack = Stack("shop", CircuitBreaker(), registry=registry, clock=clock)
     methods = [
         Method(f"shop.v1.Shop/M{method}", side=Side.CLIENT, target=f"host-{target}:443")
         for method in range(options.methods)
@@ -46,8 +54,8 @@ def main() -> int:
     error = LocalError("down", code=Code.UNAVAILABLE)
     calls = events = failures = 0
     tracemalloc.start()
-    started = time.monotonic()
-    while (now := time.monotonic()) < started + options.seconds:
+    started = clock.now()
+    while (now := clock.now()) < started + options.seconds:
         for method in rng.choices(methods, k=500):
             bad = rng.random() < FAILING
             call = Call(method, now - rng.lognormvariate(-4, 1))
@@ -67,6 +75,7 @@ def main() -> int:
                     cause="",
                 )
             )
+        virtual.advance(STEP)
     (found,) = observer.metrics(900.0).stacks
     size, _ = tracemalloc.get_traced_memory()
     figures = slow.figures()
