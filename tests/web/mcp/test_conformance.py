@@ -42,7 +42,7 @@ SCENARIOS = {
 """Those that ask for no tools, resources and prompts of the suite's own, by revision."""
 
 HURRY = Limits(unknown_per_second=1000, unknown_burst=1000)
-"""The suite asks thirty times a second, without a token: it would be told that this is too often."""
+"""The suite asks thirty times a second, without a token, and would be told that it is too often."""
 
 UNTESTABLE = "Not testable: server does not list the diagnostic tool"
 """The rest of a scenario counts all the same."""
